@@ -1,0 +1,1 @@
+"""One TOML file a device, and the schema that reads them."""

@@ -1,0 +1,153 @@
+"""`DeviceProfile`: what a device is, what it may spend, and where each figure comes from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from edgedeploy.evidence import Evidence
+
+
+class Section(BaseModel):
+    """A TOML table: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Device(Section):
+    """Who the device is and which backend serves it."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    vendor: str = ""
+    soc: str = ""
+    device_class: Literal["server", "desktop", "phone", "edge", "mcu"] = Field(alias="class")
+    backend: str
+    description: str = ""
+
+
+class Hardware(Section):
+    """What backends and the cost model need to know; a key that does not apply is left out."""
+
+    # processors
+    isa: tuple[str, ...] = ()
+    arch: str = ""
+    cores: PositiveInt | None = None
+    threads: PositiveInt | None = None
+    clock_mhz: PositiveFloat | None = None
+    # memory
+    bandwidth_gb_s: PositiveFloat | None = None
+    ram_kb: PositiveFloat | None = None
+    flash_kb: PositiveFloat | None = None
+    # rates
+    peak_int8_gops: PositiveFloat | None = None
+    peak_fp16_gflops: PositiveFloat | None = None
+    peak_fp32_gflops: PositiveFloat | None = None
+    tdp_w: PositiveFloat | None = None
+    # Snapdragon
+    soc_id: PositiveInt | None = None
+    hexagon_arch: PositiveInt | None = None
+    # Apple
+    deployment_target: str = ""
+    # NVIDIA
+    compute_capability: str = ""
+    tensorrt_version: str = ""
+    engine: Literal["", "tensorrt", "tensorrt-rtx"] = ""
+    # microcontrollers
+    cpu: str = ""
+    fpu: bool | None = None
+    accelerator: str = ""
+    emulated_board: str = ""
+    kernel_margin: float | None = Field(default=None, ge=0, le=2)
+
+
+class Quantization(Section):
+    """The backend's scheme and its options."""
+
+    scheme: str = ""
+    io_dtype: Literal["", "float32", "quantized"] = ""
+    dynamic_batch: bool = False
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+
+class Budget(Section):
+    """One limit: at most ``max`` or at least ``min`` of a figure, and what proof it takes."""
+
+    max: float | None = None
+    min: float | None = None
+    statistic: Literal["", "p50", "p90", "p99"] = ""
+    required: bool = True
+    evidence: Evidence = Evidence.ESTIMATE
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Budget:
+        if (self.max is None) == (self.min is None):
+            raise ValueError("give exactly one of max and min")
+        return self
+
+    @property
+    def limit(self) -> float:
+        """The number, whichever side it bounds."""
+        return self.max if self.max is not None else self.min  # type: ignore[return-value]
+
+
+#: Every figure a budget may bound, with what it means.
+BUDGET_KEYS: dict[str, str] = {
+    "size_mb": "size of the shipped model file or folder, 1 MB = 1e6 bytes",
+    "flash_kb": "flash that model and code take, 1 KB = 1024 bytes",
+    "ram_kb": "peak RAM beside the weights, 1 KB = 1024 bytes",
+    "memory_mb": "peak resident memory of the process that runs the model, 1 MB = 1e6 bytes",
+    "load_ms": "time from file to first inference possible",
+    "latency_ms": "time of one inference",
+    "throughput_per_s": "inferences a second",
+    "power_mw": "average power while inferring",
+    "energy_mj": "energy of one inference",
+}
+
+
+class Quality(Section):
+    """Default gates against the FP32 reference; one that does not apply to a model is listed as such."""
+
+    max_accuracy_drop: float | None = Field(default=None, ge=0, le=1)
+    min_agreement: float | None = Field(default=None, ge=0, le=1)
+    min_cosine: float | None = Field(default=None, ge=-1, le=1)
+    min_sqnr_db: float | None = None
+    max_clipped_fraction: float | None = Field(default=None, ge=0, le=1)
+
+
+class Cost(Section):
+    """Fitted cost-model coefficients; what each means is documented in `edgedeploy.targets.cost`."""
+
+    family: str
+    precision: dict[str, dict[str, float]]
+    band90: dict[str, float] = Field(default_factory=dict)
+    status: Literal["fitted", "interpolated"]
+    fitted_on: str
+    fitted_by: str
+    fitted_at: str
+
+
+class DeviceProfile(Section):
+    """One device. ``budget`` keys are those of `BUDGET_KEYS`."""
+
+    extends: str = ""
+    device: Device
+    hardware: Hardware = Hardware()
+    quantization: Quantization = Quantization()
+    budget: dict[str, Budget] = Field(default_factory=dict)
+    quality: Quality = Quality()
+    cost: Cost | None = None
+    sources: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name users type."""
+        return self.device.name
+
+    @model_validator(mode="after")
+    def _known_budgets(self) -> DeviceProfile:
+        for key in self.budget:
+            if key not in BUDGET_KEYS:
+                raise ValueError(f"budget {key!r} is not known; choose from {', '.join(BUDGET_KEYS)}")
+        return self

@@ -1,0 +1,113 @@
+"""The one family of errors a user may see: what happened, what was found, what to do, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process tells a release pipeline."""
+
+    OK = 0
+    BUDGET_FAILED = 1
+    BAD_INPUT = 2
+    UNVERIFIED = 3
+    MISSING_TOOL = 4
+    TOOL_FAILED = 5
+    BUG = 70
+    INTERRUPTED = 130
+
+
+#: Several targets end with the first of these that occurred.
+PRECEDENCE: tuple[ExitCode, ...] = (
+    ExitCode.BUG,
+    ExitCode.INTERRUPTED,
+    ExitCode.BAD_INPUT,
+    ExitCode.MISSING_TOOL,
+    ExitCode.TOOL_FAILED,
+    ExitCode.BUDGET_FAILED,
+    ExitCode.UNVERIFIED,
+    ExitCode.OK,
+)
+
+
+def worst(codes: Iterable[ExitCode]) -> ExitCode:
+    """Return the exit code that stands for several targets (``OK`` for none)."""
+    occurred = set(codes)
+    return next((code for code in PRECEDENCE if code in occurred), ExitCode.OK)
+
+
+class EdgeDeployError(Exception):
+    """Base of every error meant for a user; never raised itself.
+
+    Args:
+        what: one sentence, what happened.
+        found: what was seen, with the names and values that let the user find it.
+        remedy: what to do about it.
+    """
+
+    exit_code: ExitCode = ExitCode.BUG
+
+    def __init__(self, what: str, *, found: str = "", remedy: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.found = found
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.found:
+            lines.append(f"  found:  {self.found}")
+        if self.remedy:
+            lines.append(f"  remedy: {self.remedy}")
+        return "\n".join(lines)
+
+
+class InputError(EdgeDeployError):
+    """The command, the model, the data or a profile is wrong."""
+
+    exit_code = ExitCode.BAD_INPUT
+
+
+class UntrustedCodeError(InputError):
+    """Loading would run code that the user has not vouched for."""
+
+
+class UnsupportedOpError(InputError):
+    """The target cannot run an op of the model.
+
+    Args:
+        backend: the backend that refuses.
+        ops: (op type, where it stands in the model, why it is refused) for each refused op.
+        supported: the op types that the backend takes.
+    """
+
+    def __init__(
+        self, backend: str, ops: Iterable[tuple[str, str, str]], supported: Iterable[str] = ()
+    ) -> None:
+        self.ops = tuple(ops)
+        listing = "; ".join(
+            f"{op_type} at {where!r}" + (f" ({why})" if why else "") for op_type, where, why in self.ops
+        )
+        takes = ", ".join(sorted(supported))
+        super().__init__(
+            f"{backend} does not support {len(self.ops)} op(s) of this model.",
+            found=listing,
+            remedy=f"Replace them in the model; supported are: {takes}" if takes else "Replace them in the model.",
+        )
+
+
+class MissingToolError(EdgeDeployError):
+    """No artefact or verdict is possible because a vendor tool is not installed."""
+
+    exit_code = ExitCode.MISSING_TOOL
+
+    def __init__(self, tool: str, *, install: str, found: str = "") -> None:
+        super().__init__(f"{tool} is needed and was not found.", found=found, remedy=install)
+
+
+class ToolFailedError(EdgeDeployError):
+    """A vendor tool, a transport or the device itself failed."""
+
+    exit_code = ExitCode.TOOL_FAILED

@@ -1,0 +1,1 @@
+"""ONNX Runtime: static, dynamic and weight-only quantization for CPUs."""

@@ -1,0 +1,1 @@
+"""Snapdragon: quantized DLC files and Hexagon context binaries."""

@@ -1,0 +1,1 @@
+"""TensorRT: explicit Q/DQ graphs, calibration caches, and engines where they can be built."""

@@ -1,0 +1,1 @@
+"""Where an artefact runs: one runner a folder, the transports they share, and the cost model."""

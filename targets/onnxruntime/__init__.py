@@ -1,0 +1,1 @@
+"""Runs ONNX Runtime artefacts, here or over ssh."""

@@ -1,0 +1,1 @@
+"""Runs TensorRT artefacts: emulated here, real on a machine with a GPU."""

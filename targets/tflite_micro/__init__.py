@@ -1,0 +1,1 @@
+"""Runs int8 flatbuffers in the TensorFlow Lite Micro interpreter, on emulated or real boards."""

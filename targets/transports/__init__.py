@@ -1,0 +1,1 @@
+"""How a runner reaches a device: local, ssh, adb, serial."""
