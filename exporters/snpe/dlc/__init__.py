@@ -1,0 +1,1 @@
+"""Reads Qualcomm DLC files: container, FlatBuffer records, graph, encodings and parameters. It never writes one."""
