@@ -1,0 +1,1 @@
+"""What a deployment leaves behind: artefact, golden vectors, manifest, lock, measurements, report."""

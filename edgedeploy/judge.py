@@ -1,0 +1,175 @@
+"""Budgets and quality gates to verdicts: what passed, what failed, what nobody could verify."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from edgedeploy.errors import ExitCode
+from edgedeploy.evidence import Evidence, Figure
+
+if TYPE_CHECKING:
+    from edgedeploy.compare import OutputComparison
+    from edgedeploy.device_profiles.schema import Budget, DeviceProfile, Quality
+
+
+class Outcome(StrEnum):
+    """What became of one budget or gate."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    UNVERIFIED = "unverified"
+    NOT_APPLICABLE = "not applicable"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One judged line.
+
+    Attributes:
+        name: the figure or gate ("latency_ms", "min_agreement").
+        limit: as a sentence part ("≤ 50 (p50)").
+        value, low, high: what was found, with its band where it is an estimate.
+        why: why it is not a plain pass or fail.
+    """
+
+    name: str
+    kind: str
+    limit: str
+    value: float | None
+    low: float | None
+    high: float | None
+    evidence: Evidence
+    outcome: Outcome
+    required: bool
+    why: str = ""
+
+
+def judge_budgets(profile: DeviceProfile, figures: Iterable[Figure]) -> tuple[Verdict, ...]:
+    """Judge every budget of the profile; a figure that is absent stays unverified, never passes."""
+    known = {figure.name: figure for figure in figures}
+    return tuple(_judge_budget(key, budget, known.get(key)) for key, budget in profile.budget.items())
+
+
+def judge_quality(
+    gates: Quality,
+    comparisons: Sequence[OutputComparison],
+    evidence: Evidence,
+    *,
+    data_free: bool = False,
+    clipped_fraction: float | None = None,
+    allowed: Collection[str] = (),
+) -> tuple[Verdict, ...]:
+    """Judge the gates that are set against the worst output; ``allowed`` names gates that may stay unverified."""
+    verdicts = []
+    for gate, limit in gates.model_dump(exclude_none=True).items():
+        value, lower_is_better = _gate_value(gate, comparisons, clipped_fraction)
+        vacuous = next((item.vacuous for item in comparisons if item.vacuous), "")
+        required = gate not in allowed and gate.split("_", 1)[1] not in allowed
+        if evidence is Evidence.NONE and gate != "max_clipped_fraction":
+            outcome, why = Outcome.UNVERIFIED, "the artefact was not run"
+        elif value is None:
+            outcome, why = Outcome.NOT_APPLICABLE, _NOT_APPLICABLE[gate]
+        elif (value > limit) if lower_is_better else (value < limit):
+            outcome, why = Outcome.FAIL, ""
+        elif data_free:
+            outcome, why = Outcome.UNVERIFIED, "no calibration or evaluation data: judged on made-up inputs"
+        elif vacuous:
+            outcome, why = Outcome.UNVERIFIED, vacuous
+        else:
+            outcome, why = Outcome.PASS, ""
+        sign = "≤" if lower_is_better else "≥"
+        verdicts.append(
+            Verdict(gate, "quality", f"{sign} {limit:g}", value, None, None, evidence, outcome, required, why)
+        )
+    return tuple(verdicts)
+
+
+def exit_code(verdicts: Iterable[Verdict]) -> ExitCode:
+    """1 where a required verdict failed, 3 where one stayed unverified, else 0."""
+    outcomes = {verdict.outcome for verdict in verdicts if verdict.required}
+    if Outcome.FAIL in outcomes:
+        return ExitCode.BUDGET_FAILED
+    return ExitCode.UNVERIFIED if Outcome.UNVERIFIED in outcomes else ExitCode.OK
+
+
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """One line: "4 pass: 2 simulator, 2 estimate; 1 fail"."""
+    parts = []
+    for outcome in Outcome:
+        chosen = [verdict for verdict in verdicts if verdict.outcome is outcome]
+        if not chosen:
+            continue
+        text = f"{len(chosen)} {outcome}"
+        if outcome is Outcome.PASS:
+            counted = Counter(str(verdict.evidence) for verdict in chosen)
+            text += ": " + ", ".join(f"{counted[kind]} {kind}" for kind in map(str, Evidence) if counted[kind])
+        parts.append(text)
+    return "; ".join(parts) or "nothing to judge: the profile sets no budget"
+
+
+def _judge_budget(key: str, budget: Budget, figure: Figure | None) -> Verdict:
+    statistic = budget.statistic
+    limit = f"{'≤' if budget.max is not None else '≥'} {budget.limit:g}" + (f" ({statistic})" if statistic else "")
+    value = figure.statistic(statistic) if figure else None
+    evidence = figure.evidence if figure and value is not None else Evidence.NONE
+    # An estimate's band belongs to its central value; without a statistic of its own it stands for any.
+    if figure and value is None and figure.evidence is Evidence.ESTIMATE and statistic == "p50":
+        value, evidence = figure.value, figure.evidence
+    low = figure.low if figure and value is not None else None
+    high = figure.high if figure and value is not None else None
+    outcome, why = _budget_outcome(budget, value, low, high, evidence, figure)
+    return Verdict(key, "budget", limit, value, low, high, evidence, outcome, budget.required, why)
+
+
+def _budget_outcome(
+    budget: Budget, value: float | None, low: float | None, high: float | None, evidence: Evidence, figure: Figure | None
+) -> tuple[Outcome, str]:
+    if value is None:
+        if figure and figure.value is not None:
+            return Outcome.UNVERIFIED, f"no {budget.statistic} is known"
+        return Outcome.UNVERIFIED, (figure.how if figure else "") or "not measured"
+    if not evidence.at_least(budget.evidence):
+        return Outcome.UNVERIFIED, f"evidence {budget.evidence} is asked for, this is {evidence}"
+    inside = [_inside(budget, edge) for edge in ((low, high) if evidence is Evidence.ESTIMATE else (value,))]
+    if all(inside):
+        return Outcome.PASS, ""
+    if not any(inside):
+        return Outcome.FAIL, ""
+    return Outcome.UNVERIFIED, "the limit lies inside the estimate's band"
+
+
+def _inside(budget: Budget, value: float | None) -> bool:
+    if value is None:
+        return False
+    return value <= budget.limit if budget.max is not None else value >= budget.limit
+
+
+def _gate_value(
+    gate: str, comparisons: Sequence[OutputComparison], clipped: float | None
+) -> tuple[float | None, bool]:
+    """The worst output's value for a gate, and whether lower is better."""
+    if gate == "max_clipped_fraction":
+        return clipped, True
+    if gate == "max_accuracy_drop":
+        drops = [
+            item.reference_accuracy - item.accuracy
+            for item in comparisons
+            if item.accuracy is not None and item.reference_accuracy is not None
+        ]
+        return (max(drops) if drops else None), True
+    field = {"min_agreement": "agreement", "min_cosine": "cosine_mean", "min_sqnr_db": "sqnr_db"}[gate]
+    values = [getattr(item, field) for item in comparisons if getattr(item, field) is not None]
+    return (min(values) if values else None), False
+
+
+_NOT_APPLICABLE = {
+    "max_accuracy_drop": "the evaluation data has no labels",
+    "min_agreement": "no output is a class score",
+    "min_cosine": "no output is floating-point",
+    "min_sqnr_db": "no output is floating-point",
+    "max_clipped_fraction": "this artefact has no quantized activations",
+}

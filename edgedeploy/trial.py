@@ -1,0 +1,107 @@
+"""One candidate run and judged, and the choice among several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgedeploy.bundle.manifest import CandidateRecord
+from edgedeploy.compare import OutputComparison
+from edgedeploy.errors import ExitCode
+from edgedeploy.evidence import Evidence, Figure
+from edgedeploy.interfaces import Artefact, Rejection, RunResult, Selection
+from edgedeploy.judge import Outcome, Verdict, exit_code
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Times closer than this count as equal: machines are noisy, and a fixed order makes the choice repeatable.
+TIE = 0.10
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate with everything that was found out about it."""
+
+    artefact: Artefact
+    result: RunResult
+    figures: tuple[Figure, ...]
+    comparisons: tuple[OutputComparison, ...]
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the target would end with if this candidate were taken."""
+        return exit_code(self.verdicts)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Names of the required budgets and gates that failed."""
+        return tuple(item.name for item in self.verdicts if item.required and item.outcome is Outcome.FAIL)
+
+    @property
+    def admissible(self) -> bool:
+        """True where neither quality nor size failed: only then does speed count."""
+        return not any(
+            item.outcome is Outcome.FAIL and item.required and (item.kind == "quality" or item.name == "size_mb")
+            for item in self.verdicts
+        )
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Measured median latency, ``None`` where nobody measured it."""
+        for figure in self.figures:
+            if figure.name == "latency_ms" and figure.evidence.at_least(Evidence.SIMULATOR):
+                return figure.statistic("p50") or figure.value
+        return None
+
+    def rejection(self) -> Rejection:
+        """What an exporter is told before it makes the next candidate."""
+        return Rejection(self.artefact.candidate, f"failed {', '.join(self.failed)}", self.failed)
+
+
+def choose(trials: Sequence[Trial], selection: Selection) -> Trial:
+    """Choose: the admissible first (fewest failures), then, for `FASTEST`, the fastest; ties by the exporter's order."""
+    pool = [trial for trial in trials if trial.admissible] or list(trials)
+    fewest = min(len(trial.failed) for trial in pool)
+    if not any(trial.admissible for trial in trials) or selection is Selection.FIRST_PASSING:
+        return next(trial for trial in pool if len(trial.failed) == fewest)
+    timed = [trial.latency_ms for trial in pool if trial.latency_ms is not None]
+    if not timed:
+        return pool[0]
+    bound = min(timed) * (1 + TIE)
+    return next(trial for trial in pool if trial.latency_ms is not None and trial.latency_ms <= bound)
+
+
+def records(trials: Sequence[Trial], chosen: Trial) -> tuple[CandidateRecord, ...]:
+    """Say of every candidate why it was or was not taken, without figures that differ from run to run."""
+    return tuple(CandidateRecord(candidate=trial.artefact.candidate, chosen=trial is chosen, reason=_reason(trial, chosen))
+                 for trial in trials)
+
+
+def _reason(trial: Trial, chosen: Trial) -> str:
+    if trial is chosen:
+        return f"least bad: failed {', '.join(trial.failed)}" if trial.failed else "chosen"
+    if trial.failed:
+        return f"failed {', '.join(trial.failed)}"
+    if trial.latency_ms is None or chosen.latency_ms is None:
+        return f"after {chosen.artefact.candidate} in the fixed order; no latency is known"
+    if trial.latency_ms <= chosen.latency_ms * (1 + TIE):
+        return f"within 10 % of {chosen.artefact.candidate}, which comes first in the fixed order"
+    return f"slower than {chosen.artefact.candidate}"
+
+
+def class_axes(outputs: Mapping[str, NDArray[Any]], named: str, kind: str, scores: Sequence[str]) -> dict[str, int]:
+    """Say which outputs are class scores, and along which axis.
+
+    An output is one where deploy.toml or labels say so, or where the graph ends it in a linear layer or a softmax.
+    """
+    if kind in ("embedding", "regression"):
+        return {}
+    chosen = [named] if named else [name for name in outputs if name in scores]
+    return {
+        name: outputs[name].ndim - 1 if outputs[name].ndim <= 2 else 1
+        for name in chosen
+        if name in outputs and outputs[name].ndim >= 2 and outputs[name].dtype.kind == "f"
+    }
