@@ -1,0 +1,93 @@
+"""The one pass over the data: run the FP32 graph and gather every observed tensor's statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgedeploy.calibration.dataset import Dataset
+from edgedeploy.calibration.observed import Observed
+from edgedeploy.calibration.statistics import StatisticsBuilder, TensorStatistics
+from edgedeploy.errors import InputError
+from edgedeploy.graph.graph import Graph
+from edgedeploy.progress import NoProgress, Progress
+
+
+def collect(
+    graph: Graph,
+    data: Dataset,
+    observed: Observed,
+    held: frozenset[str] = frozenset(),
+    progress: Progress | None = None,
+) -> dict[str, TensorStatistics]:
+    """Run every sample once, one at a time, and gather statistics of the observed tensors.
+
+    Samples run singly whatever batches they arrived in, and everything is added exactly, so that neither the order of
+    the data nor its batching changes a bit of the result; one sample's activations are in memory at a time.
+
+    Args:
+        graph: the FP32 graph.
+        data: samples in the graph's input names, shapes and dtypes.
+        observed: which tensors to look at.
+        held: hashes of the samples that are counted into ``held`` histograms as well.
+        progress: told of each sample.
+
+    Raises:
+        InputError: a tensor becomes NaN, or the graph cannot run a sample.
+    """
+    inputs = {spec.name for spec in graph.inputs}
+    builders = {name: StatisticsBuilder(name, observed.channel_axis.get(name)) for name in observed.tensors}
+    fetch = [name for name in observed.tensors if name not in inputs]
+    session = _session(graph.model, fetch)
+    steps = enumerate(zip(data, data.hashes, strict=True))
+    for position, (sample, sample_hash) in (progress or NoProgress()).track(steps, what="Calibrating", total=len(data)):
+        values = _run(session, fetch, sample, data, position)
+        for name, builder in builders.items():
+            value = sample[name] if name in inputs else values.pop(name)
+            if not builder.add(value, sample_hash in held):
+                raise _nan(name, data, position)
+    return {name: builder.build() for name, builder in builders.items()}
+
+
+def _session(model: onnx.ModelProto, fetch: list[str]) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(model)
+    known = {value.name: value for value in exposed.graph.value_info}
+    present = {value.name for value in exposed.graph.output}
+    exposed.graph.output.extend(known[name] for name in fetch if name not in present)
+    content = exposed.SerializeToString()
+    del exposed
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _run(
+    session: Any, fetch: list[str], sample: Mapping[str, NDArray[np.generic]], data: Dataset, position: int
+) -> dict[str, NDArray[np.float32]]:
+    try:
+        return dict(zip(fetch, session.run(fetch, dict(sample)), strict=True))
+    except Exception as error:  # onnxruntime raises types of its own for each status code
+        raise InputError(
+            f"The model cannot run a calibration sample of {data.source}.",
+            found=f"{data.reader.describe(data.indices[position])}: {str(error).splitlines()[0]}",
+            remedy="Check that ids, lengths and shapes are what the model was trained on.",
+        ) from None
+
+
+def _nan(name: str, data: Dataset, position: int) -> InputError:
+    return InputError(
+        f"Tensor {name!r} is NaN during calibration.",
+        found=f"in {data.reader.describe(data.indices[position])} of {data.source}",
+        remedy="Remove that sample, or mend the model: it overflows or divides by zero there.",
+    )

@@ -1,0 +1,227 @@
+"""`Dataset`: samples that are read one at a time, hashed by content, and split by that hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedeploy.calibration.readers.reader import LABELS, Reader, Sample, no_samples
+from edgedeploy.errors import InputError
+from edgedeploy.progress import NoProgress, Progress
+from edgedeploy.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from edgedeploy.calibration.preprocessing import Preprocessing
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples of a model, in a fixed order; iteration reads them one by one and keeps none.
+
+    Each sample is a dict from input name to an array in the input's shape (batch axis kept, its static size or 1)
+    and dtype. Every array has been checked by the reader; `check` also looks for NaN and infinities.
+
+    Attributes:
+        reader: where the samples come from.
+        indices: which of the reader's samples these are, in order.
+    """
+
+    reader: Reader
+    indices: tuple[int, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self.reader.read(index) for index in self.indices)
+
+    def __getitem__(self, position: int) -> Sample:
+        return self.reader.read(self.indices[position])
+
+    @property
+    def source(self) -> str:
+        """What a message calls the data: a path, or ``module:callable``."""
+        return self.reader.source
+
+    @property
+    def labels(self) -> NDArray[np.generic] | None:
+        """Labels in the samples' order, shape (samples, ...), or ``None``."""
+        labels = self.reader.labels
+        return None if labels is None else labels[list(self.indices)]
+
+    def take(self, count: int) -> Dataset:
+        """Return the first ``count`` samples (all, where there are fewer)."""
+        return Dataset(self.reader, self.indices[:count])
+
+    def select(self, positions: Sequence[int]) -> Dataset:
+        """Return the samples at these positions, in this order."""
+        return Dataset(self.reader, tuple(self.indices[position] for position in positions))
+
+    def batches(self, count: int) -> Iterator[Sample]:
+        """Yield ``count`` samples at a time, joined on the batch axis; the last batch may be smaller."""
+        for start in range(0, len(self), count):
+            chunk = [self.reader.read(index) for index in self.indices[start : start + count]]
+            yield {name: np.concatenate([sample[name] for sample in chunk]) for name in chunk[0]}
+
+    @cached_property
+    def hashes(self) -> tuple[str, ...]:
+        """SHA-256 of each sample's inputs: names, dtypes, shapes and bytes. Labels do not enter.
+
+        The first access reads every sample once and refuses NaN and infinities (`InputError`).
+        """
+        return self.check(NoProgress())
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the multiset of sample hashes: the same for any order of the same samples."""
+        return hashlib.sha256("".join(sorted(self.hashes)).encode()).hexdigest()
+
+    def check(self, progress: Progress) -> tuple[str, ...]:
+        """Read every sample once, refuse NaN and infinities, and return the hashes."""
+        hashes = []
+        for index in progress.track(self.indices, what="Checking data", total=len(self)):
+            sample = self.reader.read(index)
+            for name, value in sample.items():
+                if value.dtype.kind == "f" and not np.isfinite(value).all():
+                    raise InputError(
+                        f"{self.source}: input {name!r} has a value that is not a number.",
+                        found=f"{int((~np.isfinite(value)).sum())} NaN or infinite values in {self.reader.describe(index)}",
+                        remedy="Remove the sample or mend its preprocessing.",
+                    )
+            hashes.append(sample_hash(sample))
+        return tuple(hashes)
+
+
+class ArrayDataset(Dataset):
+    """Samples that are already in memory.
+
+    Args:
+        arrays: by input name, each of shape (samples, ...); each sample keeps a batch axis of size 1.
+        labels: shape (samples, ...).
+        source: what a message calls them.
+    """
+
+    def __init__(
+        self,
+        arrays: Mapping[str, NDArray[np.generic]],
+        labels: NDArray[np.generic] | None = None,
+        source: str = "arrays in memory",
+    ) -> None:
+        reader = _Arrays(dict(arrays), labels, source)
+        super().__init__(reader, tuple(range(len(reader))))
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    arrays: dict[str, NDArray[np.generic]]
+    labels: NDArray[np.generic] | None
+    source: str
+
+    def __post_init__(self) -> None:
+        from edgedeploy.calibration.readers.reader import check_count
+
+        counts = {name: len(array) for name, array in self.arrays.items()}
+        if self.labels is not None:
+            counts[LABELS] = len(self.labels)
+        check_count(counts, self.source)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def read(self, index: int) -> Sample:
+        return {name: np.ascontiguousarray(array[index : index + 1]) for name, array in self.arrays.items()}
+
+    def describe(self, index: int) -> str:
+        return f"row {index}"
+
+
+def sample_hash(sample: Mapping[str, NDArray[np.generic]]) -> str:
+    """SHA-256 over a sample's names, dtypes, shapes and bytes, names in sorted order."""
+    digest = hashlib.sha256()
+    for name in sorted(sample):
+        value = np.ascontiguousarray(sample[name])
+        digest.update(f"{name}\0{value.dtype.str}\0{value.shape}\0".encode())
+        digest.update(value.data)
+    return digest.hexdigest()
+
+
+def split(dataset: Dataset, fraction: float = 0.2) -> tuple[Dataset, Dataset]:
+    """Hold back about ``fraction`` of the samples, chosen by content hash: (the rest, held back).
+
+    The choice does not depend on the samples' order, and equal samples always fall on the same side, so that
+    nothing held back was seen on the other side. Both keep the order of ``dataset``.
+
+    Raises:
+        InputError: fewer than two different samples, so that one side would be empty.
+    """
+    distinct = sorted(set(dataset.hashes))
+    if len(distinct) < 2:
+        raise InputError(
+            f"{dataset.source} is too small to hold samples back.",
+            found=f"{len(distinct)} different sample(s)",
+            remedy="Give at least two different samples, or evaluation data of its own (--eval).",
+        )
+    count = min(max(1, round(fraction * len(distinct))), len(distinct) - 1)
+    held = set(distinct[:count])
+    rest = [position for position, value in enumerate(dataset.hashes) if value not in held]
+    kept = [position for position, value in enumerate(dataset.hashes) if value in held]
+    return dataset.select(rest), dataset.select(kept)
+
+
+def open_dataset(
+    source: str | Path, inputs: Sequence[TensorSpec], preprocessing: Preprocessing | None = None
+) -> Dataset:
+    """Open calibration or evaluation data and check its names, shapes and dtypes against the model's inputs.
+
+    Args:
+        source: an .npz or .npy file, a folder of .npy files, a folder of images (needs ``preprocessing``), or
+            ``package.module:callable`` yielding dicts. A callable is code: pass one only where the user named it.
+        inputs: the model's inputs.
+        preprocessing: how an image becomes the model's input.
+
+    Raises:
+        InputError: the source is missing, of no known kind, or does not fit the model.
+    """
+    path = Path(source)
+    reader: Reader
+    if path.is_dir():
+        suffixes = {entry.suffix.lower() for entry in path.rglob("*") if entry.is_file()}
+        if suffixes & IMAGE_SUFFIXES:
+            from edgedeploy.calibration.readers.image_folder import ImageFolderReader
+
+            reader = ImageFolderReader(path, inputs, preprocessing)
+        elif ".npy" in suffixes:
+            from edgedeploy.calibration.readers.npy_folder import open_npy_folder
+
+            reader = open_npy_folder(path, inputs)
+        else:
+            raise no_samples(str(path))
+    elif path.is_file():
+        from edgedeploy.calibration.readers.npz import open_npz
+
+        reader = open_npz(path, inputs)
+    elif ":" in str(source) and not path.exists():
+        from edgedeploy.calibration.readers.generator import open_callable
+
+        reader = open_callable(str(source), inputs)
+    else:
+        raise InputError(
+            f"There is no data at {source}.",
+            remedy="Give an .npz file, a folder of .npy files or images, or package.module:callable.",
+        )
+    return Dataset(reader, tuple(range(len(reader))))
+
+
+def sidecar(model: Path, purpose: str) -> Path | None:
+    """Find data beside a model: ``model.calib.npz`` or ``model.eval.npz`` for ``purpose`` "calib" or "eval"."""
+    path = model.with_name(f"{model.stem}.{purpose}.npz")
+    return path if path.is_file() else None

@@ -1,0 +1,124 @@
+"""`Histogram`: counts of signed float32 values on an absolute grid, the same for any order of the data.
+
+The bins are float32's own: the sign, the exponent and the leading 8 mantissa bits of a value, as in HdrHistogram.
+256 bins an octave make a bin at most 1/256 of its value wide. The grid needs no range, so nothing depends on which
+value came first, values of any magnitude have a bin, and filling one is a shift and a count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+MANTISSA_BITS = 8
+PER_OCTAVE = 1 << MANTISSA_BITS
+_SHIFT = 23 - MANTISSA_BITS
+_SIGN = 256 * PER_OCTAVE
+
+#: Values of this magnitude or more are not activations but mask fillers or overflow; they are counted apart.
+EXTREME = 2.0**96
+
+#: Below this many values sorting beats clearing a table of every bin.
+_FEW = 1 << 14
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts per bin of the absolute grid, only bins that hold something.
+
+    Attributes:
+        keys: int32, the leading bits of the values in each bin (sign, exponent, mantissa), ascending.
+        counts: int64, values in each bin.
+        zeros: values that are zero (or denormal), which every number format represents exactly.
+    """
+
+    keys: NDArray[np.int32]
+    counts: NDArray[np.int64]
+    zeros: int = 0
+
+    @property
+    def total(self) -> int:
+        """Number of values, zeros included."""
+        return int(self.counts.sum()) + self.zeros
+
+    @cached_property
+    def inner(self) -> NDArray[np.float64]:
+        """The end of each bin that is nearer to zero, with its sign."""
+        return _bin_end(self.keys, 0)
+
+    @cached_property
+    def outer(self) -> NDArray[np.float64]:
+        """The end of each bin that is farther from zero, with its sign."""
+        return _bin_end(self.keys, 1)
+
+    @cached_property
+    def energy(self) -> float:
+        """Mean square of all values, each bin taken as uniform."""
+        inner, outer = self.inner, self.outer
+        squares = (inner * inner + inner * outer + outer * outer) / 3
+        return float(self.counts @ squares) / max(self.total, 1)
+
+    def merged(self, other: Histogram) -> Histogram:
+        """Add the counts of two histograms."""
+        keys, index = np.unique(np.concatenate([self.keys, other.keys]), return_inverse=True)
+        counts = np.zeros(keys.size, np.int64)
+        np.add.at(counts, index, np.concatenate([self.counts, other.counts]))
+        return Histogram(keys, counts, self.zeros + other.zeros)
+
+
+def _bin_end(keys: NDArray[np.int32], step: int) -> NDArray[np.float64]:
+    magnitude = (keys % _SIGN + step).astype(np.uint32) << np.uint32(_SHIFT)
+    return np.where(keys >= _SIGN, -1.0, 1.0) * magnitude.view(np.float32)
+
+
+@dataclass
+class HistogramBuilder:
+    """Counts values into octaves of bins; addition of integers, so order cannot matter.
+
+    Attributes:
+        octaves: counts of shape (256,) by octave: float32's sign and exponent bits as one number.
+        zeros: values equal to zero.
+        extreme: infinite values and those of magnitude 2^96 or more, left out of the bins.
+    """
+
+    octaves: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    zeros: int = 0
+    extreme: int = 0
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Count a contiguous float32 array of any shape, free of NaN."""
+        keys = np.right_shift(values.reshape(-1).view(np.uint32), _SHIFT, dtype=np.uint32).astype(np.int64)
+        if keys.size < _FEW:
+            unique, counts = np.unique(keys, return_counts=True)
+            for octave in np.unique(unique >> MANTISSA_BITS).tolist():
+                inside = unique >> MANTISSA_BITS == octave
+                row = np.zeros(PER_OCTAVE, np.int64)
+                row[unique[inside] & (PER_OCTAVE - 1)] = counts[inside]
+                self._add_octave(octave, row)
+        else:
+            table = np.bincount(keys, minlength=PER_OCTAVE)
+            table = np.append(table, np.zeros(-table.size % PER_OCTAVE, np.int64)).reshape(-1, PER_OCTAVE)
+            for octave in np.flatnonzero(table.any(axis=1)).tolist():
+                self._add_octave(octave, table[octave])
+
+    def build(self) -> Histogram:
+        """Return the filled bins."""
+        octaves = sorted(self.octaves)
+        if not octaves:
+            return Histogram(np.empty(0, np.int32), np.empty(0, np.int64), self.zeros)
+        counts = np.concatenate([self.octaves[octave] for octave in octaves])
+        keys = (np.array(octaves)[:, None] * PER_OCTAVE + np.arange(PER_OCTAVE)).reshape(-1)
+        filled = counts > 0
+        return Histogram(keys[filled].astype(np.int32), counts[filled], self.zeros)
+
+    def _add_octave(self, octave: int, row: NDArray[np.int64]) -> None:
+        exponent = octave % 256
+        if exponent == 0:  # zeros and denormals
+            self.zeros += int(row.sum())
+        elif exponent >= 127 + 96:
+            self.extreme += int(row.sum())
+        else:
+            self.octaves[octave] = self.octaves[octave] + row if octave in self.octaves else row.copy()

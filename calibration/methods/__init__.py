@@ -1,0 +1,1 @@
+"""Threshold methods, one a file; all of them read the same histograms."""

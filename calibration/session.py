@@ -1,0 +1,92 @@
+"""`Calibration`: the data and the table of one graph, computed on first use and shared by all targets."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from edgedeploy.calibration.collector import collect
+from edgedeploy.calibration.dataset import Dataset, split
+from edgedeploy.calibration.observed import observed_tensors
+from edgedeploy.calibration.options import CalibrationOptions
+from edgedeploy.calibration.table import CalibrationTable, Provenance
+from edgedeploy.calibration.table_file import load_table, save_table, table_key, versions
+from edgedeploy.graph.graph import Graph
+from edgedeploy.progress import NoProgress, Progress
+
+
+class Calibration:
+    """Calibration data of one graph and, once someone asks for it, the table made from them.
+
+    Args:
+        graph: the FP32 graph.
+        data: calibration samples; ``None`` makes the run data-free, on synthetic samples.
+        options: choices that change the table.
+        cache: folder of earlier tables, keyed by graph, data, options and versions; ``None`` keeps none.
+        progress: told of long work.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        data: Dataset | None,
+        options: CalibrationOptions | None = None,
+        *,
+        cache: Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.graph = graph
+        self.options = options or CalibrationOptions()
+        self._given = data
+        self._cache = cache
+        self._progress = progress or NoProgress()
+
+    @property
+    def data_free(self) -> bool:
+        """True where there are no calibration data."""
+        return self._given is None
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The calibration samples, synthetic ones in a data-free run."""
+        if self._given is not None:
+            return self._given
+        from edgedeploy.calibration.datafree import synthetic_dataset
+
+        return synthetic_dataset(self.graph)
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """What the table is, or will be, made from."""
+        self.data.__dict__.setdefault("hashes", self.data.check(self._progress))
+        return Provenance(
+            graph_sha256=self.graph.sha256,
+            data_digest=self.data.digest,
+            samples=len(self.data),
+            options=self.options,
+            versions=versions(),
+            data_free=self.data_free,
+        )
+
+    @cached_property
+    def table(self) -> CalibrationTable:
+        """The calibration table: from the cache where there is one, else from one pass over the data.
+
+        Raises:
+            InputError: the data hold NaN, or make a tensor NaN.
+        """
+        path = self._cache / f"{table_key(self.provenance)}.npz" if self._cache else None
+        if path is not None and path.is_file():
+            return load_table(path, self.provenance)
+        observed = observed_tensors(self.graph, self.options.include_fused)
+        tensors = collect(self.graph, self.data, observed, self._held(), self._progress)
+        table = CalibrationTable(self.provenance, tensors, observed.aliases, observed.fused)
+        if path is not None:
+            save_table(table, path)
+        return table
+
+    def _held(self) -> frozenset[str]:
+        """Hashes of the samples on which methods are compared; none where there are too few different ones."""
+        if self.options.held_fraction == 0 or len(set(self.data.hashes)) < 2:
+            return frozenset()
+        return frozenset(split(self.data, self.options.held_fraction)[1].hashes)

@@ -1,0 +1,100 @@
+"""`CalibrationTable`: every observed tensor's statistics and, from them, a range for any number format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edgedeploy.calibration.methods.method import AUTO, check_method, methods
+from edgedeploy.calibration.options import CalibrationOptions
+from edgedeploy.calibration.ranges import Range
+from edgedeploy.calibration.scheme import IntegerFormat
+from edgedeploy.calibration.selection import Choice, choose, range_by
+from edgedeploy.calibration.statistics import TensorStatistics
+from edgedeploy.errors import InputError
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a table was made from; its hash is the table's key.
+
+    Attributes:
+        graph_sha256: of the FP32 graph.
+        data_digest: order-independent hash of the samples.
+        samples: how many there were.
+        options: the choices made.
+        versions: of edgedeploy, onnxruntime and the table format, by name.
+        data_free: made from synthetic samples because there were no data.
+    """
+
+    graph_sha256: str
+    data_digest: str
+    samples: int
+    options: CalibrationOptions
+    versions: Mapping[str, str]
+    data_free: bool = False
+
+
+@dataclass(frozen=True)
+class CalibrationTable:
+    """Statistics of every observed tensor of one graph over one set of data.
+
+    Attributes:
+        provenance: what it was made from.
+        tensors: statistics by tensor name, in graph order.
+        aliases: tensors that hold a permutation of another's values, by name.
+        fused: tensors that were not observed because a Relu or Clip is fused into their producer.
+    """
+
+    provenance: Provenance
+    tensors: Mapping[str, TensorStatistics]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    fused: frozenset[str] = frozenset()
+    _ranges: dict[tuple[str, IntegerFormat, str], Range] = field(default_factory=dict, repr=False, compare=False)
+    _choices: dict[tuple[str, IntegerFormat], Choice] = field(default_factory=dict, repr=False, compare=False)
+
+    def __contains__(self, tensor: str) -> bool:
+        return self.aliases.get(tensor, tensor) in self.tensors
+
+    def statistics(self, tensor: str) -> TensorStatistics:
+        """Return what is known of one tensor; `InputError` where it was not observed."""
+        name = self.aliases.get(tensor, tensor)
+        if name in self.tensors:
+            return self.tensors[name]
+        if tensor in self.fused:
+            raise InputError(
+                f"Tensor {tensor!r} has no calibrated range: only a Relu or Clip reads it.",
+                remedy="Calibrate with include_fused=True for a scheme that quantizes before the activation.",
+            )
+        raise InputError(
+            f"Tensor {tensor!r} is not in the calibration table.",
+            found=f"{len(self.tensors)} tensors of graph {self.provenance.graph_sha256[:12]}",
+            remedy="Calibrate this graph again; the table belongs to another one, or the tensor is not float32.",
+        )
+
+    def range(self, tensor: str, fmt: IntegerFormat, method: str = AUTO) -> Range:
+        """Return the range that ``fmt`` should span for a tensor.
+
+        Args:
+            tensor: its name in the graph.
+            fmt: the activation format.
+            method: "minmax", "percentile", "mse", "entropy", or "auto" for the best of them on held-back samples.
+
+        Raises:
+            InputError: the tensor was not observed, or there is no such method.
+        """
+        name = self.statistics(tensor).name
+        key = (name, fmt, method)
+        if key not in self._ranges:
+            check_method(method)
+            chosen = self.choice(name, fmt).method if method == AUTO else method
+            self._ranges[key] = range_by(methods()[chosen], self.tensors[name], fmt, self.provenance.options)
+        return self._ranges[key]
+
+    def choice(self, tensor: str, fmt: IntegerFormat) -> Choice:
+        """Return which method ``auto`` takes for a tensor, and what each would have given (SQNR in dB)."""
+        statistics = self.statistics(tensor)
+        key = (statistics.name, fmt)
+        if key not in self._choices:
+            self._choices[key] = choose(statistics, fmt, self.provenance.options)
+        return self._choices[key]
