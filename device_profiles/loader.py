@@ -7,13 +7,15 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ValidationError
+from typing import Any, TypeVar
 
 from edgedeploy.device_profiles.schema import BUDGET_KEYS, Budget, DeviceProfile
+from pydantic import BaseModel, ValidationError
+
 from edgedeploy.errors import InputError
 from edgedeploy.evidence import Evidence
+
+M = TypeVar("M", bound=BaseModel)
 
 FOLDER = Path(__file__).parent
 
@@ -46,8 +48,9 @@ def load_profile(target: str | Path) -> DeviceProfile:
     return validated(DeviceProfile, data, origin)
 
 
-def override(profile: DeviceProfile, budgets: Sequence[str] = (), proofs: Sequence[str] = (),
-             allowed: Sequence[str] = ()) -> DeviceProfile:
+def override(
+    profile: DeviceProfile, budgets: Sequence[str] = (), proofs: Sequence[str] = (), allowed: Sequence[str] = ()
+) -> DeviceProfile:
     """Apply the command line's ``--budget KEY=VALUE``, ``--require KEY=EVIDENCE`` and ``--allow-unverified KEY``.
 
     A latency may name its statistic: ``latency_ms.p99=10``. A new budget is required; ``KEY=none`` drops one.
@@ -94,7 +97,7 @@ def override(profile: DeviceProfile, budgets: Sequence[str] = (), proofs: Sequen
     return profile.model_copy(update={"budget": changed})
 
 
-def validated[M: BaseModel](model: type[M], data: Mapping[str, Any], origin: str) -> M:
+def validated(model: type[M], data: Mapping[str, Any], origin: str) -> M:
     """Build a pydantic model; its errors become one `InputError` that names key, value and choices."""
     try:
         return model.model_validate(data)

@@ -83,9 +83,7 @@ class UnsupportedOpError(InputError):
         supported: the op types that the backend takes.
     """
 
-    def __init__(
-        self, backend: str, ops: Iterable[tuple[str, str, str]], supported: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, backend: str, ops: Iterable[tuple[str, str, str]], supported: Iterable[str] = ()) -> None:
         self.ops = tuple(ops)
         listing = "; ".join(
             f"{op_type} at {where!r}" + (f" ({why})" if why else "") for op_type, where, why in self.ops

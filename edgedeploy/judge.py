@@ -126,7 +126,12 @@ def _judge_budget(key: str, budget: Budget, figure: Figure | None) -> Verdict:
 
 
 def _budget_outcome(
-    budget: Budget, value: float | None, low: float | None, high: float | None, evidence: Evidence, figure: Figure | None
+    budget: Budget,
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    evidence: Evidence,
+    figure: Figure | None,
 ) -> tuple[Outcome, str]:
     if value is None:
         if figure and figure.value is not None:
@@ -148,9 +153,7 @@ def _inside(budget: Budget, value: float | None) -> bool:
     return value <= budget.limit if budget.max is not None else value >= budget.limit
 
 
-def _gate_value(
-    gate: str, comparisons: Sequence[OutputComparison], clipped: float | None
-) -> tuple[float | None, bool]:
+def _gate_value(gate: str, comparisons: Sequence[OutputComparison], clipped: float | None) -> tuple[float | None, bool]:
     """The worst output's value for a gate, and whether lower is better."""
     if gate == "max_clipped_fraction":
         return clipped, True

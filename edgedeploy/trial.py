@@ -76,8 +76,10 @@ def choose(trials: Sequence[Trial], selection: Selection) -> Trial:
 
 def records(trials: Sequence[Trial], chosen: Trial) -> tuple[CandidateRecord, ...]:
     """Say of every candidate why it was or was not taken, without figures that differ from run to run."""
-    return tuple(CandidateRecord(candidate=trial.artefact.candidate, chosen=trial is chosen, reason=_reason(trial, chosen))
-                 for trial in trials)
+    return tuple(
+        CandidateRecord(candidate=trial.artefact.candidate, chosen=trial is chosen, reason=_reason(trial, chosen))
+        for trial in trials
+    )
 
 
 def _reason(trial: Trial, chosen: Trial) -> str:

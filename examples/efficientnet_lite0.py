@@ -53,9 +53,7 @@ def photo(path: Path) -> NDArray[np.float32]:
     with Image.open(path) as picture:
         image = picture.convert("RGB")
     scale = 256 / min(image.size)
-    image = image.resize(
-        (round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR
-    )
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
     left, top = (image.width - 224) // 2, (image.height - 224) // 2
     pixels = np.asarray(image.crop((left, top, left + 224, top + 224)), dtype=np.float32)
     return ((pixels - 127) / 128).transpose(2, 0, 1)

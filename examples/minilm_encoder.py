@@ -61,7 +61,9 @@ def sentences(count: int) -> list[str]:
     found: list[str] = []
     for name in ("numpy", "onnx", "transformers", "pydantic", "scikit-learn", "click", "rich", "torch"):
         try:
-            text = str(importlib.metadata.metadata(name).get_payload() or importlib.metadata.metadata(name)["Description"])
+            text = str(
+                importlib.metadata.metadata(name).get_payload() or importlib.metadata.metadata(name)["Description"]
+            )
         except importlib.metadata.PackageNotFoundError:
             continue
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)|<[^>]*>|[`*#|]", r"\1", text)

@@ -1,0 +1,187 @@
+"""Assembles one bundle: artefact, golden vectors, lock, manifest, measurements and report."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgedeploy.bundle.folder import hash_tree, sha256_file
+from edgedeploy.bundle.golden import write_golden
+from edgedeploy.bundle.lock import FILE_NAME as LOCK
+from edgedeploy.bundle.lock import Lock
+from edgedeploy.bundle.manifest import (
+    ArtefactRecord,
+    CandidateRecord,
+    DataRecord,
+    FigureRecord,
+    Manifest,
+    Measurement,
+    Measurements,
+    ModelRecord,
+    PortRecord,
+    VerdictRecord,
+    to_json,
+)
+from edgedeploy.bundle.report import render_report
+from edgedeploy.calibration.dataset import Dataset
+from edgedeploy.device_profiles.schema import DeviceProfile
+from edgedeploy.errors import InputError
+
+if TYPE_CHECKING:
+    from edgedeploy.prepare import Plan, Prepared
+    from edgedeploy.tensors import PortSpec
+    from edgedeploy.trial import Trial
+
+ARTEFACT, GOLDEN = "artefact", "golden"
+MANIFEST, MEASUREMENTS, REPORT = "manifest.json", "measurements.json", "report.md"
+
+#: Files that are not part of the reproducible digest.
+UNHASHED = (MANIFEST, MEASUREMENTS, REPORT)
+
+#: Packages whose version can change the artefact's bytes.
+_TOOLS = ("edgedeploy", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True)
+class BundleParts:
+    """Everything a bundle records."""
+
+    plan: Plan
+    prepared: Prepared
+    profile: DeviceProfile
+    trial: Trial
+    candidates: tuple[CandidateRecord, ...]
+    lock: Lock
+    stages_s: Mapping[str, float]
+    peak_memory_mb: float
+
+
+def write_bundle(folder: Path, parts: BundleParts) -> Path:
+    """Write the bundle into the new folder ``folder`` and return it; the artefact's folder is moved into it."""
+    folder.mkdir()
+    artefact = parts.trial.artefact
+    artefact.folder.rename(folder / ARTEFACT)
+    evaluation = parts.prepared.data.evaluation
+    write_golden(folder / GOLDEN, evaluation, parts.trial.result.outputs, parts.prepared.reference)
+    (folder / LOCK).write_bytes(parts.lock.to_json())
+    manifest = _manifest(folder, parts)
+    (folder / MANIFEST).write_bytes(to_json(manifest))
+    run = measurement(parts.trial, device=parts.plan.request.device, samples=_samples_run(parts.trial))
+    measurements = Measurements(
+        manifest_sha256=sha256_file(folder / MANIFEST),
+        stages_s={name: round(seconds, 3) for name, seconds in parts.stages_s.items()},
+        peak_memory_mb=round(parts.peak_memory_mb, 1),
+        runs=[run],
+    )
+    (folder / MEASUREMENTS).write_bytes(to_json(measurements))
+    (folder / REPORT).write_text(render_report(manifest, measurements), encoding="utf-8")
+    return folder
+
+
+def measurement(trial: Trial, *, device: str, samples: int) -> Measurement:
+    """Turn one judged run into its record."""
+    return Measurement(
+        at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        device=device or "this host",
+        evidence=str(trial.result.evidence),
+        samples=samples,
+        figures=[
+            FigureRecord(
+                name=figure.name,
+                value=figure.value,
+                evidence=str(figure.evidence),
+                how=figure.how,
+                low=figure.low,
+                high=figure.high,
+                statistics=dict(figure.statistics),
+            )
+            for figure in trial.figures
+        ],
+        comparisons=[asdict(item) for item in trial.comparisons],
+        verdicts=[
+            VerdictRecord(**{**asdict(item), "evidence": str(item.evidence), "outcome": str(item.outcome)})
+            for item in trial.verdicts
+        ],
+        exit_code=int(trial.exit_code),
+        notes=list(trial.result.notes),
+        details=dict(trial.result.details),
+    )
+
+
+def _manifest(folder: Path, parts: BundleParts) -> Manifest:
+    prepared, artefact, request = parts.prepared, parts.trial.artefact, parts.plan.request
+    graph, data = prepared.graph, prepared.data
+    return Manifest(
+        target=parts.profile.name,
+        backend=parts.profile.device.backend,
+        model=ModelRecord(
+            name=parts.plan.config.model.name or prepared.model.name,
+            kind=str(prepared.model.kind),
+            sha256=prepared.model.sha256,
+            graph_sha256=graph.sha256,
+            opset=next(item.version for item in graph.model.opset_import if item.domain in ("", "ai.onnx")),
+            parameters=graph.parameters,
+            macs=graph.macs,
+        ),
+        data=DataRecord(
+            calibration_sha256=_digest(data.calibration),
+            calibration_samples=len(data.calibration) if data.calibration else 0,
+            evaluation_sha256=_digest(data.evaluation),
+            evaluation_samples=len(data.evaluation),
+            held_back=data.held_back,
+            data_free=data.data_free,
+        ),
+        profile=parts.profile.model_dump(mode="json", by_alias=True, exclude_none=True),
+        artefact=ArtefactRecord(
+            candidate=artefact.candidate,
+            scheme=artefact.scheme,
+            main=f"{ARTEFACT}/{artefact.main.as_posix()}",
+            inputs=[_port(port) for port in artefact.contract.inputs],
+            outputs=[_port(port) for port in artefact.contract.outputs],
+            labels=class_labels(parts.plan),
+            preprocessing={
+                name: item.model_dump(mode="json", exclude_none=True)
+                for name, item in parts.plan.config.preprocessing.items()
+            },
+            details={**artefact.details, "emulation": str(artefact.emulation or "")},
+        ),
+        candidates=list(parts.candidates),
+        tools={name: metadata.version(name) for name in _TOOLS},
+        options=dict(request.options),
+        unstable=dict(artefact.unstable),
+        files=hash_tree(folder, exclude=UNHASHED),
+    )
+
+
+def class_labels(plan: Plan) -> list[str]:
+    """Class names from deploy.toml: a list, or the lines of a text file beside it.
+
+    Raises:
+        InputError: the file can't be read.
+    """
+    labels = plan.config.model.labels
+    if isinstance(labels, str):
+        path = plan.config_folder / labels
+        try:
+            return path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"The labels file {path} can't be read.", found=str(error)) from None
+    return list(labels)
+
+
+def _port(port: PortSpec) -> PortRecord:
+    fields = asdict(port)
+    return PortRecord(**{**fields, "shape": list(port.shape), "to_layout": list(port.to_layout)})
+
+
+def _digest(data: Dataset | None) -> str:
+    return data.digest if data is not None else ""
+
+
+def _samples_run(trial: Trial) -> int:
+    outputs: Mapping[str, Any] = trial.result.outputs
+    return max((len(value) for value in outputs.values()), default=0)

@@ -1,0 +1,24 @@
+"""Reading KEY=VALUE options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from edgedeploy.errors import InputError
+
+
+def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
+    """Split ``KEY=VALUE`` texts.
+
+    Raises:
+        InputError: one is not of that form, or a key is given twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not key.strip():
+            raise InputError(f"{option} {text!r} is not KEY=VALUE.")
+        if key.strip() in found:
+            raise InputError(f"{option} gives {key.strip()!r} twice.")
+        found[key.strip()] = value.strip()
+    return found

@@ -1,0 +1,39 @@
+"""``deploy verify BUNDLE``: is this what was built, does it still compute the same, how fast is it there?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from edgedeploy.errors import ExitCode
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--device",
+    default="",
+    metavar="WHERE",
+    help="Measure on local, adb:SERIAL, ssh:USER@HOST or serial:PORT and append.",
+)
+@click.option("--require", multiple=True, metavar="KEY=EVIDENCE", help="latency=device: the proof a budget takes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Only errors.")
+def command(bundle: Path, device: str, require: tuple[str, ...], as_json: bool, quiet: bool) -> ExitCode:
+    """Re-hash every file of BUNDLE and replay its golden vectors; with --device, measure there and append."""
+    from edgedeploy.bundle.verify import verify_bundle
+    from edgedeploy.face import make_progress, show_verification
+
+    with make_progress(quiet=quiet) as progress:
+        found = verify_bundle(bundle, device=device, require=require, progress=progress)
+    if as_json:
+        verdicts = [asdict(verdict) for verdict in found.verdicts]
+        click.echo(
+            json.dumps({"target": found.target, "exit_code": int(found.exit_code), "verdicts": verdicts}, indent=2)
+        )
+    elif not quiet:
+        show_verification(found)
+    return found.exit_code

@@ -1,0 +1,173 @@
+"""What a person sees: progress while it runs, a table at the end. Progress goes to stderr, results to stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgedeploy.device_profiles.schema import BUDGET_KEYS, DeviceProfile
+from edgedeploy.judge import Outcome, Verdict, summary
+from edgedeploy.progress import NoProgress, Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+    from edgedeploy.bundle.verify import Verification
+    from edgedeploy.pipeline import DeployResult
+
+T = TypeVar("T")
+
+_STYLE = {Outcome.PASS: "green", Outcome.FAIL: "bold red", Outcome.UNVERIFIED: "yellow", Outcome.NOT_APPLICABLE: "dim"}
+
+
+@contextlib.contextmanager
+def make_progress(*, quiet: bool) -> Iterator[Progress]:
+    """Bars on a terminal, lines in a pipe, nothing when quiet."""
+    if quiet:
+        yield NoProgress()
+    elif sys.stderr.isatty():
+        from rich.progress import Progress as Bars
+
+        with Bars(console=Console(stderr=True), transient=True) as bars:
+            yield _BarProgress(bars)
+    else:
+        yield _LineProgress()
+
+
+class _BarProgress:
+    def __init__(self, bars: RichProgress) -> None:
+        self._bars = bars
+
+    def track(self, items: Iterable[T], *, what: str, total: int | None = None) -> Iterator[T]:
+        task = self._bars.add_task(what, total=total)
+        try:
+            for item in items:
+                yield item
+                self._bars.advance(task)
+        finally:
+            self._bars.remove_task(task)
+
+    def note(self, text: str) -> None:
+        self._bars.console.print(Text(text))
+
+
+class _LineProgress:
+    """One line when a stage starts and one when it ends: a log, not a film."""
+
+    def track(self, items: Iterable[T], *, what: str, total: int | None = None) -> Iterator[T]:
+        self.note(f"{what} …" if total is None else f"{what}: {total} …")
+        yield from items
+
+    def note(self, text: str) -> None:
+        click.echo(text, err=True)
+
+
+def show_result(result: DeployResult, *, as_json: bool, quiet: bool) -> None:
+    """Print one table a target, or all manifests as JSON; errors go to stderr in any case."""
+    for target in result.targets:
+        if target.error is not None:
+            click.echo(f"error: {target.target}: {target.error}", err=True)
+    if as_json:
+        click.echo(json.dumps({"exit_code": int(result.exit_code), "targets": _json(result)}, indent=2))
+    elif not quiet:
+        for target in result.targets:
+            if target.error is None:
+                title = f"{target.target}: {target.candidate}"
+                _print_verdicts(title, target.verdicts)
+                for note in target.notes:
+                    click.echo(f"note: {note}")
+                click.echo(f"{summary(target.verdicts)} → exit code {int(target.exit_code)}; bundle: {target.bundle}")
+
+
+def show_verification(found: Verification) -> None:
+    """Print what `deploy verify` found."""
+    click.echo(f"{found.target}: every file is as it was built")
+    _print_verdicts("replay", found.verdicts)
+    for note in found.notes:
+        click.echo(f"note: {note}")
+    tail = "; measurements.json has a new run" if found.appended else ""
+    click.echo(f"{summary(found.verdicts)} → exit code {int(found.exit_code)}{tail}")
+
+
+def show_profiles(profiles: Sequence[DeviceProfile]) -> None:
+    """Print the list of targets."""
+    table = Table("target", "device", "backend", "class", "budgets")
+    for profile in profiles:
+        budgets = ", ".join(f"{key} {_limit(profile, key)}" for key in profile.budget)
+        device = profile.device
+        table.add_row(profile.name, device.soc or device.description, device.backend, device.device_class, budgets)
+    _console().print(table)
+
+
+def show_profile(profile: DeviceProfile) -> None:
+    """Explain one profile: what the device is, what each budget means, where the figures come from."""
+    device = profile.device
+    click.echo(f"{profile.name}: {device.description or device.soc} ({device.vendor}), backend {device.backend}")
+    if device.aliases:
+        click.echo(f"also called: {', '.join(device.aliases)}")
+    for key, value in profile.hardware.model_dump(exclude_none=True).items():
+        if value not in ("", ()):
+            click.echo(f"  {key}: {', '.join(map(str, value)) if isinstance(value, tuple) else value}")
+    if profile.quantization.scheme:
+        click.echo(f"  scheme: {profile.quantization.scheme}")
+    table = Table("budget", "limit", "must hold", "evidence at least", "meaning")
+    for key, budget in profile.budget.items():
+        required = "required" if budget.required else "advisory"
+        table.add_row(key, _limit(profile, key), required, str(budget.evidence), BUDGET_KEYS[key])
+    for gate, limit in profile.quality.model_dump(exclude_none=True).items():
+        table.add_row(gate, f"{limit:g}", "required", "", "quality gate")
+    _console().print(table)
+    for what, source in profile.sources.items():
+        click.echo(f"  source of {what}: {source}")
+
+
+def _limit(profile: DeviceProfile, key: str) -> str:
+    budget = profile.budget[key]
+    sign = "≤" if budget.max is not None else "≥"
+    return f"{sign} {budget.limit:g}" + (f" {budget.statistic}" if budget.statistic else "")
+
+
+def _print_verdicts(title: str, verdicts: Sequence[Verdict]) -> None:
+    table = Table("budget", "limit", "value", "evidence", "verdict", title=title, title_justify="left")
+    for verdict in verdicts:
+        text = Text(str(verdict.outcome), style=_STYLE[verdict.outcome])
+        if verdict.why:
+            text.append(f": {verdict.why}", style="dim")
+        name = verdict.name if verdict.required else f"{verdict.name} (advisory)"
+        table.add_row(name, verdict.limit, _value(verdict), str(verdict.evidence), text)
+    _console().print(table)
+
+
+def _value(verdict: Verdict) -> str:
+    if verdict.value is None:
+        return "–"
+    band = "" if verdict.low is None or verdict.high is None else f" ({verdict.low:.3g}–{verdict.high:.3g})"
+    return f"{verdict.value:.4g}{band}"
+
+
+def _console() -> Console:
+    """A terminal's own width; 120 columns in a pipe, so that lines are not broken for nobody."""
+    return Console() if sys.stdout.isatty() else Console(width=120)
+
+
+def _json(result: DeployResult) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for target in result.targets:
+        entry: dict[str, object] = {"exit_code": int(target.exit_code)}
+        if target.error is not None:
+            error = target.error
+            entry["error"] = {"what": error.what, "found": error.found, "remedy": error.remedy}
+        elif target.bundle is not None:
+            entry["bundle"] = str(target.bundle)
+            for name in ("manifest", "measurements"):
+                entry[name] = json.loads((target.bundle / f"{name}.json").read_bytes())
+        found[target.target] = entry
+    return found

@@ -1,0 +1,284 @@
+"""`deploy`: from a request to one judged bundle a target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgedeploy.backends import backend
+from edgedeploy.bundle.folder import move_into_place, work_folder
+from edgedeploy.bundle.lock import Lock, find_lock, lock_key
+from edgedeploy.bundle.write import BundleParts, write_bundle
+from edgedeploy.compare import compare
+from edgedeploy.device_profiles.schema import DeviceProfile, Quality
+from edgedeploy.errors import EdgeDeployError, ExitCode, MissingToolError, ToolFailedError, worst
+from edgedeploy.evidence import Evidence
+from edgedeploy.graph.scores import score_outputs
+from edgedeploy.interfaces import Artefact, ExportContext, Exporter, RunJob, Runner, RunResult, Selection
+from edgedeploy.judge import Verdict, judge_budgets, judge_quality
+from edgedeploy.prepare import Plan, Prepared, plan, prepare
+from edgedeploy.progress import NoProgress, Progress
+from edgedeploy.request import DeployRequest
+from edgedeploy.stages import Stages, peak_memory_mb
+from edgedeploy.trial import Trial, choose, class_axes, records
+from edgedeploy.version import VERSION
+
+if TYPE_CHECKING:
+    from edgedeploy.calibration.session import Calibration
+
+#: Where a target's bundle goes, by exit code: only a full pass takes the target's own name.
+_SUFFIX = {ExitCode.OK: "", ExitCode.BUDGET_FAILED: ".failed", ExitCode.UNVERIFIED: ".unverified"}
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """How one target ended: a judged bundle, or the error that stopped it."""
+
+    target: str
+    exit_code: ExitCode
+    verdicts: tuple[Verdict, ...] = ()
+    bundle: Path | None = None
+    candidate: str = ""
+    notes: tuple[str, ...] = ()
+    error: EdgeDeployError | None = None
+
+
+@dataclass(frozen=True)
+class DeployResult:
+    """How a whole command ended; ``exit_code`` is the one that stands for all targets."""
+
+    targets: tuple[TargetResult, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The first of 70, 130, 2, 4, 5, 1, 3, 0 that occurred."""
+        return worst(target.exit_code for target in self.targets)
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Every verdict of every target, in order."""
+        return tuple(verdict for target in self.targets for verdict in target.verdicts)
+
+    @property
+    def bundle(self) -> Path | None:
+        """The bundle of the first target."""
+        return self.targets[0].bundle if self.targets else None
+
+
+def run(request: DeployRequest, progress: Progress | None = None) -> DeployResult:
+    """Deploy one model to one or more targets.
+
+    A mistake in the command, the model or the data raises; what goes wrong with one target is in its result.
+
+    Raises:
+        EdgeDeployError: before any target was tried.
+    """
+    progress = progress or NoProgress()
+    stages = Stages()
+    chosen = plan(request)
+    with work_folder(request.output) as work_dir:
+        prepared = prepare(chosen, work_dir, stages, progress)
+        calibration = _calibration(chosen, prepared, progress)
+        results = []
+        for profile in chosen.profiles:
+            folder = work_dir / profile.name
+            folder.mkdir()
+            try:
+                results.append(_deploy_one(chosen, prepared, calibration, profile, folder, stages, progress))
+            except EdgeDeployError as error:
+                results.append(TargetResult(profile.name, error.exit_code, error=error))
+        return DeployResult(tuple(results))
+
+
+def _calibration(chosen: Plan, prepared: Prepared, progress: Progress) -> Calibration:
+    from edgedeploy.calibration.session import Calibration, CalibrationOptions
+
+    return Calibration(
+        prepared.graph,
+        prepared.data.calibration,
+        CalibrationOptions(method=chosen.request.method),
+        cache_dir=chosen.request.cache,
+        progress=progress,
+    )
+
+
+def _deploy_one(
+    chosen: Plan,
+    prepared: Prepared,
+    calibration: Calibration,
+    profile: DeviceProfile,
+    folder: Path,
+    stages: Stages,
+    progress: Progress,
+) -> TargetResult:
+    request = chosen.request
+    entry = backend(profile.device.backend)
+    exporter, runner = entry.load_exporter(), entry.load_runner()
+    destination = request.output / profile.name
+    lock, note = _lock(chosen, prepared, profile, destination)
+    if note:
+        progress.note(note)
+    context = ExportContext(
+        model=prepared.model,
+        graph=prepared.graph,
+        profile=profile,
+        calibration=calibration,
+        work_dir=folder,
+        options=request.options,
+        pinned=request.candidate or (lock.candidate if lock else None),
+        progress=progress,
+    )
+    trials = _try_candidates(chosen, prepared, context, exporter, runner, stages)
+    trial = choose(trials, exporter.selection)
+    tried = lock.candidates if lock and not request.candidate else records(trials, trial)
+    with stages.stage("bundle"):
+        parts = BundleParts(
+            plan=chosen,
+            prepared=prepared,
+            profile=profile,
+            trial=trial,
+            candidates=tried,
+            lock=Lock(_lock_key(chosen, prepared, profile), trial.artefact.candidate, tried),
+            stages_s=stages.seconds,
+            peak_memory_mb=peak_memory_mb(),
+        )
+        built = write_bundle(folder / "bundle", parts)
+        code = trial.exit_code
+        place = destination.with_name(destination.name + _SUFFIX[code])
+        move_into_place(built, place)
+    if code is ExitCode.OK:
+        _remove_outdated(destination)
+    return TargetResult(
+        profile.name, code, trial.verdicts, place, trial.artefact.candidate, _notes(trials, trial, exporter.selection)
+    )
+
+
+def _try_candidates(
+    chosen: Plan, prepared: Prepared, context: ExportContext, exporter: Exporter, runner: Runner, stages: Stages
+) -> list[Trial]:
+    """Make, run and judge candidates until one passes, or all of them where the fastest is wanted."""
+    trials: list[Trial] = []
+    candidates = exporter.candidates(context)
+    while True:
+        with stages.stage("export"):
+            artefact = next(candidates, None)
+        if artefact is None:
+            break
+        context.progress.note(f"{context.profile.name}: trying {artefact.candidate}")
+        with stages.stage("run"):
+            trial = _try(chosen, prepared, context, runner, artefact)
+        trials.append(trial)
+        if trial.failed:
+            context.rejections.append(trial.rejection())
+        elif exporter.selection is Selection.FIRST_PASSING:
+            break
+    if not trials:
+        raise ToolFailedError(f"The backend of {context.profile.name} made no artefact of this model.")
+    return trials
+
+
+def _try(chosen: Plan, prepared: Prepared, context: ExportContext, runner: Runner, artefact: Artefact) -> Trial:
+    job = RunJob(
+        profile=context.profile,
+        samples=prepared.data.evaluation,
+        work_dir=context.work_dir / f"run-{artefact.candidate}",
+        device=chosen.request.device,
+        progress=context.progress,
+    )
+    job.work_dir.mkdir()
+    try:
+        result = runner.run(artefact, job)
+    except MissingToolError as error:
+        result = RunResult({}, Evidence.NONE, notes=(str(error),))
+    return judge(chosen, prepared, context.profile, artefact, result)
+
+
+def judge(chosen: Plan, prepared: Prepared, profile: DeviceProfile, artefact: Artefact, result: RunResult) -> Trial:
+    """Compare a run with the reference and judge every budget and gate."""
+    labels = prepared.data.evaluation.labels
+    metric = chosen.config.metric
+    scores = score_outputs(prepared.graph.model)
+    labelled = metric.output or (scores[0] if scores else next(iter(prepared.reference), ""))
+    named = labelled if labels is not None or metric.kind == "classification" or metric.output else ""
+    comparisons = (
+        compare(
+            prepared.reference,
+            result.outputs,
+            class_outputs=class_axes(prepared.reference, named, metric.kind, scores),
+            labels=labels,
+            labelled_output=labelled,
+        )
+        if result.outputs
+        else ()
+    )
+    measured = {figure.name: figure for figure in artefact.figures}
+    measured.update({figure.name: figure for figure in result.figures})
+    figures = tuple(measured.values())
+    quality = judge_quality(
+        gates(profile, chosen),
+        comparisons,
+        result.evidence,
+        data_free=prepared.data.data_free or artefact.data_free,
+        clipped_fraction=_clipped(artefact),
+        allowed=chosen.request.allow_unverified,
+    )
+    return Trial(artefact, result, figures, comparisons, (*judge_budgets(profile, figures), *quality))
+
+
+def gates(profile: DeviceProfile, chosen: Plan) -> Quality:
+    """The quality gates in force: those of deploy.toml replace the profile's defaults one by one."""
+    own = chosen.config.quality.model_dump(exclude_none=True)
+    return Quality.model_validate({**profile.quality.model_dump(exclude_none=True), **own})
+
+
+def _clipped(artefact: Artefact) -> float | None:
+    """Share of calibration activations outside the artefact's ranges, where the exporter says."""
+    value = artefact.details.get("clipped_fraction")
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _lock_key(chosen: Plan, prepared: Prepared, profile: DeviceProfile) -> str:
+    data = prepared.data
+    return lock_key(
+        VERSION,
+        prepared.graph.sha256,
+        profile.model_dump_json(),
+        gates(profile, chosen).model_dump_json(),
+        data.calibration.digest if data.calibration else "data-free",
+        data.evaluation.digest,
+        repr(sorted(chosen.request.options.items())),
+        chosen.request.method,
+    )
+
+
+def _lock(chosen: Plan, prepared: Prepared, profile: DeviceProfile, existing: Path) -> tuple[Lock | None, str]:
+    if chosen.request.candidate:
+        return None, ""
+    key = _lock_key(chosen, prepared, profile)
+    return find_lock(chosen.request.lock, chosen.request.model.parent, existing, key)
+
+
+def _remove_outdated(destination: Path) -> None:
+    """A full pass makes the failed bundles of earlier runs misleading."""
+    import shutil
+
+    for suffix in (".failed", ".unverified"):
+        shutil.rmtree(destination.with_name(destination.name + suffix), ignore_errors=True)
+
+
+def _notes(trials: list[Trial], trial: Trial, selection: Selection) -> tuple[str, ...]:
+    notes = list(trial.result.notes)
+    if selection is Selection.FASTEST and trial.artefact.scheme != "float32":
+        float_times = [item.latency_ms for item in trials if item.artefact.scheme == "float32" and item.latency_ms]
+        if trial.latency_ms is not None and float_times and trial.latency_ms > float_times[0]:
+            notes.append(
+                f"{trial.artefact.candidate} is slower than FP32 on this machine: {_times(trial, float_times[0])}"
+            )
+        elif trial.latency_ms is not None and not float_times:
+            notes.append(f"only {trial.artefact.candidate} was made: its speed was not compared with FP32")
+    return tuple(notes)
+
+
+def _times(trial: Trial, float_ms: float) -> str:
+    return f"{trial.latency_ms:.3g} ms against {float_ms:.3g} ms"

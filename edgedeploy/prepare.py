@@ -1,0 +1,194 @@
+"""The part of a run that all targets share: load, capture, open the data, compute the FP32 reference once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgedeploy.calibration.dataset import Dataset, open_dataset, sidecar, split
+from edgedeploy.config import Config, is_callable_name, load_config
+from edgedeploy.device_profiles.loader import load_profile, override
+from edgedeploy.device_profiles.schema import DeviceProfile
+from edgedeploy.errors import InputError
+from edgedeploy.progress import Progress
+from edgedeploy.request import DataSource, DeployRequest
+from edgedeploy.stages import Stages
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgedeploy.calibration.preprocessing import Preprocessing
+    from edgedeploy.graph.graph import Graph
+    from edgedeploy.model.loaded import LoadedModel
+    from edgedeploy.tensors import TensorSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known before anything is loaded; every mistake in the command shows up here.
+
+    Attributes:
+        config: deploy.toml, or an empty one; its relative paths start from ``config_folder``.
+    """
+
+    request: DeployRequest
+    config: Config
+    config_folder: Path
+    profiles: tuple[DeviceProfile, ...]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Calibration and evaluation samples.
+
+    Attributes:
+        calibration: ``None`` where the user gave none.
+        evaluation: never empty, never seen by calibration; made-up inputs where ``data_free``.
+        held_back: evaluation is a slice of what the user gave for calibration.
+    """
+
+    calibration: Dataset | None
+    evaluation: Dataset
+    held_back: bool
+    data_free: bool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One loaded and captured model with its data and reference outputs (samples, …) by output name."""
+
+    model: LoadedModel
+    graph: Graph
+    data: Data
+    reference: Mapping[str, NDArray[Any]]
+
+
+def plan(request: DeployRequest) -> Plan:
+    """Read deploy.toml and every profile, apply overrides.
+
+    Raises:
+        InputError: a mistake in any of them, a missing model file, or no target at all.
+    """
+    if not request.model.exists():
+        raise InputError(f"There is no model file {request.model}.")
+    config, folder = load_config(request.model, request.config)
+    names = request.targets or config.targets
+    if not names:
+        raise InputError("No target is given.", remedy="Name one: --target NAME; `deploy targets` lists them.")
+    profiles = tuple(
+        override(load_profile(name), request.budgets, request.require, request.allow_unverified) for name in names
+    )
+    repeated = {profile.name for profile in profiles if [item.name for item in profiles].count(profile.name) > 1}
+    if repeated:
+        raise InputError(f"A target is given twice: {', '.join(sorted(repeated))}.")
+    return Plan(request, config, folder, profiles)
+
+
+def prepare(plan: Plan, work_dir: Path, stages: Stages, progress: Progress) -> Prepared:
+    """Load and capture the model, open and check the data, compute the reference outputs.
+
+    The graph keeps a dynamic batch where any target wants one; `graph_for` fixes it for the others.
+    """
+    from edgedeploy.graph.capture import capture
+    from edgedeploy.model.load import load_model
+    from edgedeploy.model.options import LoadOptions, parse_input
+
+    request, config = plan.request, plan.config
+    dynamic = any(profile.quantization.dynamic_batch for profile in plan.profiles)
+    with stages.stage("load"):
+        options = LoadOptions(
+            factory=request.factory or config.model.factory or None,
+            inputs=tuple(parse_input(text) for text in request.inputs or config.model.inputs),
+            allow_globals=frozenset(request.allow_globals),
+            trust_code=request.trust_code,
+            unsafe_load=request.unsafe_load,
+            dynamic_batch=dynamic,
+        )
+        model = load_model(request.model, options)
+    with stages.stage("data"):
+        data = open_data(plan, model.inputs, progress)
+    with stages.stage("capture"):
+        progress.note(f"Capturing {model.name}")
+        graph = capture(model, dynamic_batch=dynamic, samples=list(data.evaluation.take(2)))
+    with stages.stage("reference"):
+        reference = run_reference(model, data.evaluation, work_dir, progress)
+    return Prepared(model, graph, data, reference)
+
+
+def open_data(plan: Plan, inputs: tuple[TensorSpec, ...], progress: Progress) -> Data:
+    """Open both data sets; hold a slice back, or make inputs up, where there is none to evaluate on."""
+    request, section = plan.request, plan.config.data
+    calibration = _open(request.calibration, section.calibration, "calib", plan, inputs)
+    evaluation = _open(request.evaluation, section.evaluation, "eval", plan, inputs)
+    if calibration is not None:
+        calibration = calibration.take(section.calibration_samples or len(calibration))
+        calibration.check(progress)
+    if evaluation is not None:
+        evaluation = evaluation.take(section.evaluation_samples or len(evaluation))
+        _refuse_overlap(calibration, evaluation, progress)
+        return Data(calibration, evaluation, held_back=False, data_free=calibration is None)
+    if calibration is not None:
+        rest, held = split(calibration)
+        return Data(rest, held, held_back=True, data_free=False)
+    from edgedeploy.calibration.made_up import made_up_inputs
+
+    progress.note("No calibration or evaluation data was given: the run is data-free, its accuracy stays unverified.")
+    return Data(None, made_up_inputs(inputs), held_back=False, data_free=True)
+
+
+def run_reference(model: LoadedModel, samples: Dataset, work_dir: Path, progress: Progress) -> dict[str, NDArray[Any]]:
+    """Run the FP32 source over ``samples`` into memory-mapped arrays, one file an output."""
+    outputs: dict[str, NDArray[Any]] = {}
+    for index, sample in enumerate(progress.track(samples, what="FP32 reference", total=len(samples))):
+        for name, value in model.reference(sample).items():
+            if name not in outputs:
+                path = work_dir / f"reference-{len(outputs)}.npy"
+                shape = (len(samples), *value.shape[1:]) if value.ndim else (len(samples),)
+                outputs[name] = np.lib.format.open_memmap(path, "w+", dtype=value.dtype, shape=shape)
+            outputs[name][index] = value[0] if value.ndim else value
+    return outputs
+
+
+def _open(
+    given: DataSource, configured: str, purpose: str, plan: Plan, inputs: tuple[TensorSpec, ...]
+) -> Dataset | None:
+    if callable(given):
+        from edgedeploy.calibration.readers.generator import GeneratorReader
+
+        reader = GeneratorReader(given, inputs, getattr(given, "__qualname__", "callable"))
+        return Dataset(reader, tuple(range(len(reader))))
+    source = given
+    if source is None and configured:
+        source = configured if is_callable_name(configured) else plan.config_folder / configured
+    if source is None:
+        source = sidecar(plan.request.model, purpose)
+    return None if source is None else open_dataset(source, inputs, _preprocessing(plan, inputs))
+
+
+def _preprocessing(plan: Plan, inputs: tuple[TensorSpec, ...]) -> Preprocessing | None:
+    table = plan.config.preprocessing
+    unknown = set(table) - {spec.name for spec in inputs}
+    if unknown:
+        raise InputError(
+            f"deploy.toml describes preprocessing for {', '.join(sorted(unknown))}, which the model does not take.",
+            found=f"inputs: {', '.join(spec.name for spec in inputs)}",
+        )
+    return next(iter(table.values()), None)
+
+
+def _refuse_overlap(calibration: Dataset | None, evaluation: Dataset, progress: Progress) -> None:
+    """Evaluation on samples that calibration saw proves too much: name how many there are."""
+    if calibration is None:
+        evaluation.check(progress)
+        return
+    shared = set(calibration.hashes) & set(evaluation.hashes)
+    if shared:
+        raise InputError(
+            f"{len(shared)} evaluation sample(s) are also calibration samples.",
+            found=f"{evaluation.source} and {calibration.source}",
+            remedy="Evaluate on data that calibration does not see, or leave --eval away to have a slice held back.",
+        )
