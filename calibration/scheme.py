@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -55,6 +55,10 @@ class Placement(StrEnum):
     """On every float tensor the scheme's ops read or write, so that a device computes in integers throughout."""
 
 
+#: ``Scheme.op_types`` of a device that computes everything in integers.
+EVERY_OP: frozenset[str] = frozenset({"*"})
+
+
 @dataclass(frozen=True)
 class FixedOutput:
     """An output format that the runtime dictates for an op (softmax: scale 1/256, zero point -128)."""
@@ -71,13 +75,18 @@ class Scheme:
         name: as the manifest shows it ("onnxruntime-x86").
         activation, weight: number formats.
         bias: "int32" (scale = input scale x weight scale), "int64", or "float32".
-        op_types: ops that compute in integers under this scheme.
+        op_types: ops that compute in integers under this scheme; `EVERY_OP` for all of them.
         placement: where Q/DQ pairs go.
         fused_activations: ops that the backend fuses into the producer (no Q/DQ between).
         shared_scale: ops whose float inputs and outputs share one scale (Concat, MaxPool, Reshape, Pad ...).
         fixed_outputs: output formats that the runtime dictates, by op type.
         weight_axis: output-channel axis of the weights where it is not 0, by op type (MatMul: -1, ConvTranspose: 1).
+        weight_formats: weight formats that differ from ``weight``, by op type (an embedding table, a LayerNorm gamma).
         per_tensor_weights: ops whose weights stay per-tensor even if ``weight.per_channel``.
+        float_outputs: ops that the runtime computes from integers to float at no cost, so that a tensor which only
+            float ops read is not rounded (QGemm, MatMulIntegerToFloat).
+        absorbed_activations: drop a fused Relu or Clip where the rounding to integers already saturates at its bounds.
+        fused_bias: a MatMul by a weight and the Add of a constant after it are one op with a bias (fully connected).
         residual_one_branch: an Add gets Q/DQ on its non-fused branch only (TensorRT).
         masked_attention_float: leave the dynamic matmuls of masked attention float (TensorRT).
         excluded_depthwise: leave depthwise convolutions float (TensorRT: padding bloats the engine).
@@ -94,8 +103,21 @@ class Scheme:
     shared_scale: frozenset[str] = frozenset()
     fixed_outputs: Mapping[str, FixedOutput] = field(default_factory=dict)
     weight_axis: Mapping[str, int] = field(default_factory=lambda: {"MatMul": -1, "ConvTranspose": 1})
+    weight_formats: Mapping[str, IntegerFormat] = field(default_factory=dict)
     per_tensor_weights: frozenset[str] = frozenset()
+    float_outputs: frozenset[str] = frozenset()
+    absorbed_activations: bool = False
+    fused_bias: bool = False
     residual_one_branch: bool = False
     masked_attention_float: bool = False
     excluded_depthwise: bool = False
     higher: IntegerFormat | None = None
+
+    def computes(self, op_type: str) -> bool:
+        """True where the op computes in integers under this scheme."""
+        return "*" in self.op_types or op_type in self.op_types
+
+    def weight_format(self, op_type: str) -> IntegerFormat:
+        """The format of the op's weights, its per-tensor exception applied."""
+        form = self.weight_formats.get(op_type, self.weight)
+        return replace(form, per_channel=False) if op_type in self.per_tensor_weights else form

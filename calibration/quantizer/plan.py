@@ -1,0 +1,279 @@
+"""Every tensor's encoding: shared scales, fixed outputs, and where one tensor is read in two encodings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from edgedeploy.calibration.quantizer.encoding import (
+    Encoding,
+    activation_encoding,
+    fixed_encoding,
+    weight_encoding,
+)
+from edgedeploy.calibration.quantizer.operands import Role, roles
+from edgedeploy.calibration.quantizer.selection import Selection
+from edgedeploy.calibration.quantizer.topology import Topology
+from edgedeploy.calibration.quantizer.weights import plan_weights
+from edgedeploy.calibration.scheme import IntegerFormat, Placement, Scheme
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class TensorRange(Protocol):
+    """The real range that a tensor's codes must hold."""
+
+    @property
+    def low(self) -> float:
+        """Smallest value."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """Largest value."""
+        ...
+
+
+class RangeTable(Protocol):
+    """What `quantize` needs of a calibration table."""
+
+    def range(self, tensor: str, fmt: IntegerFormat) -> TensorRange:
+        """The chosen range of a float tensor for a number format."""
+        ...
+
+
+Edge = tuple[str, int]
+"""(node name, input position)."""
+
+
+@dataclass
+class Plan:
+    """Where Q/DQ pairs go.
+
+    Attributes:
+        stored: encoding of each tensor that an integer op leaves in integers: every reader sees the rounded values.
+        read: encoding in which an integer op reads a run-time tensor, by edge.
+        constants: encoding of a constant or weight, by edge.
+    """
+
+    stored: dict[str, Encoding] = field(default_factory=dict)
+    read: dict[Edge, Encoding] = field(default_factory=dict)
+    constants: dict[Edge, Encoding] = field(default_factory=dict)
+
+
+def make_plan(
+    topology: Topology, selection: Selection, table: RangeTable, scheme: Scheme, higher: frozenset[str]
+) -> Plan:
+    """Decide every encoding; see `Plan`."""
+    if scheme.placement is Placement.INPUTS:
+        return _plan_inputs(topology, selection, table, scheme)
+    return _Everywhere(topology, selection, table, scheme, higher).plan()
+
+
+class _Groups:
+    """Tensors that share one encoding (union-find); constants are members by their edge."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+
+    def find(self, name: str) -> str:
+        while (parent := self._parent.get(name, name)) != name:
+            self._parent[name] = self._parent.get(parent, parent)
+            name = parent
+        return name
+
+    def unite(self, first: str, second: str) -> None:
+        self._parent[self.find(first)] = self.find(second)
+
+    def members(self) -> Mapping[str, list[str]]:
+        groups: dict[str, list[str]] = {}
+        for name in self._parent:
+            groups.setdefault(self.find(name), []).append(name)
+        return groups
+
+
+class _Everywhere:
+    """Plans `Placement.EVERYWHERE`: an integer op reads and leaves integers."""
+
+    def __init__(
+        self, topology: Topology, selection: Selection, table: RangeTable, scheme: Scheme, higher: frozenset[str]
+    ) -> None:
+        self._topology, self._selection, self._table, self._scheme = topology, selection, table, scheme
+        self._higher = higher if scheme.higher is not None else frozenset()
+        self._groups = _Groups()
+        self._fixed: dict[str, Encoding] = {}
+        self._roles = {node.name: roles(node, topology) for node in topology.nodes if node.name in selection.integer}
+        self._encodings: dict[str, Encoding] = {}
+
+    def plan(self) -> Plan:
+        self._anchor()
+        self._share()
+        self._members = self._groups.members()
+        self._raised = {self._groups.find(name) for name in self._higher}
+        plan = Plan()
+        for node in self._integer_nodes():
+            for name in node.output:
+                if name in self._topology.floats and self._leaves_integers(node, name):
+                    plan.stored[name] = self._encoding(name)
+        for node in self._integer_nodes():
+            self._plan_reads(node, plan)
+        return plan
+
+    def _integer_nodes(self) -> list[onnx.NodeProto]:
+        return [node for node in self._topology.nodes if node.name in self._selection.integer]
+
+    def _leaves_integers(self, node: onnx.NodeProto, name: str) -> bool:
+        if name in self._selection.inner:
+            return False
+        if node.op_type not in self._scheme.float_outputs:
+            return True
+        readers = self._topology.consumers.get(name, ())
+        return any(reader.name in self._selection.integer for reader, _ in readers)
+
+    def _anchor(self) -> None:
+        """Fix what the runtime dictates and what an embedding table brings along."""
+        for node in self._integer_nodes():
+            fixed = self._scheme.fixed_outputs.get(node.op_type)
+            if fixed is not None:
+                form = self._scheme.activation
+                self._fixed[node.output[0]] = fixed_encoding(fixed.scale, fixed.zero_point, form)
+            if node.op_type == "Gather" and Role.WEIGHT in self._roles[node.name]:
+                form = self._scheme.weight_format("Gather")
+                self._fixed[node.output[0]] = weight_encoding(self._topology.value(node.input[0]), form, None)
+
+    def _share(self) -> None:
+        for node in self._integer_nodes():
+            if node.op_type not in self._scheme.shared_scale or node.op_type == "Clip":
+                continue
+            output = next(name for name in node.output if name in self._topology.floats)
+            for other in node.output[1:]:
+                self._unite(other, output)
+            moving = [
+                name for name, role in zip(node.input, self._roles[node.name], strict=True) if role is Role.ACTIVATION
+            ]
+            for name in moving:
+                # A branch with a dictated scale is requantized before it joins others.
+                if len(moving) > 1 and self._groups.find(name) in self._anchored():
+                    continue
+                self._unite(name, output)
+
+    def _anchored(self) -> set[str]:
+        return {self._groups.find(name) for name in self._fixed}
+
+    def _unite(self, first: str, second: str) -> None:
+        self._groups.unite(first, first)
+        self._groups.unite(second, second)
+        self._groups.unite(first, second)
+
+    def _encoding(self, name: str) -> Encoding:
+        """The encoding of a run-time tensor and of everything that shares its scale."""
+        root = self._groups.find(name)
+        if root not in self._encodings:
+            self._encodings[root] = self._choose(self._members.get(root, [name]), root in self._raised)
+        return self._encodings[root]
+
+    def _choose(self, members: list[str], raised: bool) -> Encoding:
+        for name in members:
+            if name in self._fixed:
+                return self._fixed[name]
+        form = self._scheme.higher if raised and self._scheme.higher else self._scheme.activation
+        return self._over(members, form)
+
+    def _over(self, members: list[str], form: IntegerFormat) -> Encoding:
+        ranges = [self._table.range(name, form) for name in members]
+        lows, highs = [r.low for r in ranges], [r.high for r in ranges]
+        for name in members:
+            node = self._topology.producer.get(name)
+            if node is None or node.op_type not in self._scheme.shared_scale:
+                continue
+            for source, role in zip(node.input, self._roles.get(node.name, ()), strict=False):
+                if role is Role.CONSTANT:
+                    values = self._topology.value(source)
+                    lows.append(float(values.min(initial=0)))
+                    highs.append(float(values.max(initial=0)))
+        return activation_encoding(min(lows), max(highs), form)
+
+    def _format(self, node: onnx.NodeProto) -> IntegerFormat:
+        """The activation format in which a node computes: that of its float output."""
+        for name in node.output:
+            if name in self._topology.floats:
+                final = self._final(name)
+                if self._groups.find(final) in self._raised and self._scheme.higher:
+                    return self._scheme.higher
+        return self._scheme.activation
+
+    def _final(self, name: str) -> str:
+        while name in self._selection.inner:
+            name = self._topology.consumers[name][0][0].output[0]
+        return name
+
+    def _plan_reads(self, node: onnx.NodeProto, plan: Plan) -> None:
+        parts = self._roles[node.name]
+        form = self._format(node)
+        moves = node.op_type in self._scheme.shared_scale
+        for position, (name, role) in enumerate(zip(node.input, parts, strict=True)):
+            edge = (node.name, position)
+            if role is Role.ACTIVATION and name not in self._selection.inner:
+                plan.read[edge] = self._read(node, name, form, moves)
+            elif role is Role.CONSTANT and edge not in plan.constants:
+                values = self._topology.value(name)
+                if moves:
+                    plan.constants[edge] = self._encoding(node.output[0])
+                else:
+                    plan.constants[edge] = activation_encoding(
+                        float(values.min(initial=0)), float(values.max(initial=0)), form
+                    )
+        plan_weights(node, parts, self._topology, self._scheme, self._selection, plan.read, plan.constants)
+
+    def _read(self, node: onnx.NodeProto, name: str, form: IntegerFormat, moves: bool) -> Encoding:
+        if moves and (floats := [out for out in node.output if out in self._topology.floats]):
+            return self._encoding(floats[0])
+        own = self._encoding(name)
+        return own if own.format.dtype == form.dtype else self._over([name], form)
+
+
+def _plan_inputs(topology: Topology, selection: Selection, table: RangeTable, scheme: Scheme) -> Plan:
+    """Plan `Placement.INPUTS`: what an integer op reads is rounded, what it makes stays float."""
+    plan = Plan()
+
+    def read(node: onnx.NodeProto, position: int) -> None:
+        name = node.input[position]
+        chosen = table.range(name, scheme.activation)
+        plan.read[node.name, position] = activation_encoding(chosen.low, chosen.high, scheme.activation)
+
+    for node in topology.nodes:
+        if node.name in selection.integer and scheme.computes(node.op_type):
+            parts = roles(node, topology)
+            for position, role in enumerate(parts):
+                if role is Role.ACTIVATION:
+                    read(node, position)
+                elif role is Role.CONSTANT:
+                    values = topology.value(node.input[position])
+                    plan.constants[node.name, position] = activation_encoding(
+                        float(values.min(initial=0)), float(values.max(initial=0)), scheme.activation
+                    )
+            plan_weights(node, parts, topology, scheme, selection, plan.read, plan.constants)
+        elif scheme.residual_one_branch and node.op_type == "Add":
+            position = _other_branch(node, topology, selection)
+            if position is not None:
+                read(node, position)
+    return plan
+
+
+def _other_branch(node: onnx.NodeProto, topology: Topology, selection: Selection) -> int | None:
+    """The input of a residual Add that is not computed in one kernel with it; ``None`` where no branch is."""
+    if any(name in topology.constants for name in node.input):
+        return None
+    order = {item.name: place for place, item in enumerate(topology.nodes)}
+    fusible = [
+        (order[producer.name], position)
+        for position, name in enumerate(node.input)
+        if (producer := topology.producer.get(name)) is not None
+        and producer.op_type == "Conv"
+        and producer.name in selection.integer
+        and len(topology.consumers[name]) == 1
+        and name not in topology.outputs
+    ]
+    return 1 - max(fusible)[1] if fusible else None

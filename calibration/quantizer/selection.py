@@ -1,0 +1,203 @@
+"""Which nodes compute in integers under a scheme, and which activations are part of the node before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgedeploy.calibration.quantizer.operands import RECURRENT, Role, roles
+from edgedeploy.calibration.quantizer.topology import Topology, attribute
+from edgedeploy.calibration.scheme import Placement, Scheme
+
+if TYPE_CHECKING:
+    import onnx
+
+#: Ops whose output a runtime computes together with an activation that follows.
+_FUSING = frozenset({"Add", "Conv", "ConvTranspose", "Gemm", "MatMul", "Mul", "Sub"})
+_INTEGER_PARAMETER_OPS = frozenset({"Shape", "Size"})
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The nodes that compute in integers.
+
+    Attributes:
+        integer: their names; a fused activation is one of them.
+        inner: tensors inside a fused pair, never stored: the input of a fused activation or of a fused bias Add.
+        biases: the Add after a MatMul, by its name, where it is that MatMul's bias.
+    """
+
+    integer: frozenset[str]
+    inner: frozenset[str]
+    biases: frozenset[str]
+
+
+def select(topology: Topology, scheme: Scheme, exclude: frozenset[str]) -> Selection:
+    """Choose the nodes that compute in integers; those named in ``exclude`` do not."""
+    floating = exclude | (_masked_attention(topology) if scheme.masked_attention_float else frozenset())
+    integer: set[str] = set()
+    inner: set[str] = set()
+    biases: set[str] = set()
+    for node in topology.nodes:
+        if node.name in floating or not _quantizable(node, topology, scheme):
+            continue
+        before = topology.producer.get(node.input[0]) if node.input else None
+        if node.op_type in scheme.fused_activations and _fusible(before, node, topology, integer):
+            integer.add(node.name)
+            inner.add(node.input[0])
+            continue
+        matmul = _biased_matmul(node, topology, integer) if scheme.fused_bias else None
+        if matmul is not None:
+            integer.add(node.name)
+            biases.add(node.name)
+            inner.add(matmul.output[0])
+            continue
+        if not scheme.computes(node.op_type):
+            continue
+        if (
+            "*" not in scheme.op_types
+            and node.op_type in scheme.shared_scale
+            and not _reads_integers(node, topology, integer)
+        ):
+            continue
+        integer.add(node.name)
+    if scheme.placement is Placement.EVERYWHERE:
+        _release_trailing_moves(topology, scheme, integer)
+    return Selection(frozenset(integer), frozenset(inner), frozenset(biases))
+
+
+def _quantizable(node: onnx.NodeProto, topology: Topology, scheme: Scheme) -> bool:
+    if node.op_type in RECURRENT or node.op_type in _INTEGER_PARAMETER_OPS:
+        return False
+    parts = roles(node, topology)
+    if scheme.excluded_depthwise and _is_depthwise(node, topology):
+        return False
+    if node.op_type in {"Conv", "ConvTranspose", "Gemm"}:
+        # An integer bias is a constant; a bias that another op computes leaves the node float.
+        if len(parts) > 2 and parts[2] is Role.ACTIVATION:
+            return False
+        if node.op_type == "Gemm" and (attribute(node, "transA", 0) or not _bias_per_column(node, topology)):
+            return False
+    if node.op_type == "Gather" and Role.WEIGHT in parts:
+        return True
+    return Role.ACTIVATION in parts
+
+
+def _bias_per_column(node: onnx.NodeProto, topology: Topology) -> bool:
+    if len(node.input) < 3 or not node.input[2]:
+        return True
+    shape = topology.shapes.get(node.input[2], ())
+    return all(size == 1 for size in shape[:-1])
+
+
+def _is_depthwise(node: onnx.NodeProto, topology: Topology) -> bool:
+    group = attribute(node, "group", 1)
+    return node.op_type == "Conv" and group > 1 and topology.shapes.get(node.input[1], (0, 0))[1] == 1
+
+
+def _fusible(before: onnx.NodeProto | None, node: onnx.NodeProto, topology: Topology, integer: set[str]) -> bool:
+    return (
+        before is not None
+        and before.name in integer
+        and before.op_type in _FUSING
+        and _sole_reader(node.input[0], topology)
+    )
+
+
+def _biased_matmul(node: onnx.NodeProto, topology: Topology, integer: set[str]) -> onnx.NodeProto | None:
+    """The MatMul by a weight of which ``node`` adds the bias, one constant per output channel."""
+    if node.op_type != "Add":
+        return None
+    for position in (0, 1):
+        matmul = topology.producer.get(node.input[position])
+        other = node.input[1 - position]
+        if (
+            matmul is not None
+            and matmul.op_type == "MatMul"
+            and matmul.name in integer
+            and matmul.input[1] in topology.constants
+            and other in topology.constants
+            and topology.shapes[other][-1:] == topology.shapes[matmul.input[1]][-1:]
+            and all(size == 1 for size in topology.shapes[other][:-1])
+            and _sole_reader(matmul.output[0], topology)
+        ):
+            return matmul
+    return None
+
+
+def _sole_reader(name: str, topology: Topology) -> bool:
+    return len(topology.consumers.get(name, ())) == 1 and name not in topology.outputs
+
+
+def _reads_integers(node: onnx.NodeProto, topology: Topology, integer: set[str]) -> bool:
+    return any(name in topology.producer and topology.producer[name].name in integer for name in node.input)
+
+
+def _release_trailing_moves(topology: Topology, scheme: Scheme, integer: set[str]) -> None:
+    """Leave data movement after a float result float: nothing behind it computes in integers."""
+    if not scheme.float_outputs:
+        return
+    for node in reversed(topology.nodes):
+        if node.name not in integer or node.op_type not in scheme.shared_scale:
+            continue
+        if any(reader.name in integer for name in node.output for reader, _ in topology.consumers.get(name, ())):
+            continue
+        origin: onnx.NodeProto | None = node
+        while origin is not None and origin.op_type in scheme.shared_scale:
+            origin = topology.producer.get(origin.input[0])
+        if origin is not None and origin.op_type in scheme.float_outputs:
+            integer.discard(node.name)
+
+
+def _masked_attention(topology: Topology) -> frozenset[str]:
+    """The two MatMuls of run-time tensors around every Softmax whose input is masked by an Add or a Where."""
+    found: set[str] = set()
+    for node in topology.nodes:
+        if node.op_type != "Softmax":
+            continue
+        before = tuple(_upstream(node.input[0], topology))
+        if not any(step.op_type in {"Add", "Where"} for step in before):
+            continue
+        after = tuple(_downstream(node.output[0], topology))
+        found |= {step.name for step in (*before, *after) if step.op_type == "MatMul" and _dynamic(step, topology)}
+    return frozenset(found)
+
+
+def _dynamic(matmul: onnx.NodeProto, topology: Topology) -> bool:
+    return not any(name in topology.constants for name in matmul.input)
+
+
+_THROUGH = frozenset(
+    ["Add", "Cast", "Div", "Dropout", "Expand", "Identity", "IsNaN", "Mul", "Reshape", "Transpose", "Where"]
+)
+
+
+def _upstream(name: str, topology: Topology) -> Iterator[onnx.NodeProto]:
+    """Nodes before ``name``, back to and with the first MatMul on every path."""
+    waiting, seen = [name], set()
+    while waiting:
+        node = topology.producer.get(waiting.pop())
+        if node is None or node.name in seen:
+            continue
+        seen.add(node.name)
+        if node.op_type == "MatMul":
+            yield node
+        elif node.op_type in _THROUGH:
+            yield node
+            waiting += [source for source in node.input if source in topology.floats]
+
+
+def _downstream(name: str, topology: Topology) -> Iterator[onnx.NodeProto]:
+    """Nodes after ``name``, up to and with the first MatMul on every path."""
+    waiting, seen = [name], set()
+    while waiting:
+        for node, _ in topology.consumers.get(waiting.pop(), ()):
+            if node.name in seen:
+                continue
+            seen.add(node.name)
+            if node.op_type == "MatMul":
+                yield node
+            elif node.op_type in _THROUGH:
+                yield node
+                waiting += node.output
