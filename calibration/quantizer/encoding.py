@@ -49,7 +49,7 @@ class Encoding:
         """Codes of ``values``, round half to even and saturate, as ONNX QuantizeLinear does."""
         codes = np.rint(values.astype(np.float64) / self._along(self.scale, values.ndim))
         codes = codes + self._along(self.zero_point, values.ndim)
-        return np.clip(codes, self.format.qmin, self.format.qmax).astype(np.int64)
+        return np.asarray(np.clip(codes, self.format.qmin, self.format.qmax), np.int64)
 
     def dequantize(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
         """Real values of ``codes``."""

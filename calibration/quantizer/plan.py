@@ -16,6 +16,7 @@ from edgedeploy.calibration.quantizer.operands import Role, roles
 from edgedeploy.calibration.quantizer.selection import Selection
 from edgedeploy.calibration.quantizer.topology import Topology
 from edgedeploy.calibration.quantizer.weights import plan_weights
+from edgedeploy.calibration.ranges import Range
 from edgedeploy.calibration.scheme import IntegerFormat, Placement, Scheme
 
 if TYPE_CHECKING:
@@ -42,6 +43,15 @@ class RangeTable(Protocol):
     def range(self, tensor: str, fmt: IntegerFormat) -> TensorRange:
         """The chosen range of a float tensor for a number format."""
         ...
+
+
+def tensor_range(name: str, form: IntegerFormat, topology: Topology, table: RangeTable) -> TensorRange:
+    """Range that a tensor's codes must hold: what nothing but a Relu or Clip reads need only hold what passes it."""
+    readers = topology.consumers.get(name, ())
+    if not readers or name in topology.outputs or any(node.op_type not in {"Relu", "Clip"} for node, _ in readers):
+        return table.range(name, form)
+    passed = [tensor_range(node.output[0], form, topology, table) for node, _ in readers]
+    return Range(min(item.low for item in passed), max(item.high for item in passed))
 
 
 Edge = tuple[str, int]
@@ -182,7 +192,7 @@ class _Everywhere:
         return self._over(members, form)
 
     def _over(self, members: list[str], form: IntegerFormat) -> Encoding:
-        ranges = [self._table.range(name, form) for name in members]
+        ranges = [tensor_range(name, form, self._topology, self._table) for name in members]
         lows, highs = [r.low for r in ranges], [r.high for r in ranges]
         for name in members:
             node = self._topology.producer.get(name)
@@ -240,7 +250,7 @@ def _plan_inputs(topology: Topology, selection: Selection, table: RangeTable, sc
 
     def read(node: onnx.NodeProto, position: int) -> None:
         name = node.input[position]
-        chosen = table.range(name, scheme.activation)
+        chosen = tensor_range(name, scheme.activation, topology, table)
         plan.read[node.name, position] = activation_encoding(chosen.low, chosen.high, scheme.activation)
 
     for node in topology.nodes:
@@ -256,9 +266,9 @@ def _plan_inputs(topology: Topology, selection: Selection, table: RangeTable, sc
                     )
             plan_weights(node, parts, topology, scheme, selection, plan.read, plan.constants)
         elif scheme.residual_one_branch and node.op_type == "Add":
-            position = _other_branch(node, topology, selection)
-            if position is not None:
-                read(node, position)
+            branch = _other_branch(node, topology, selection)
+            if branch is not None:
+                read(node, branch)
     return plan
 
 

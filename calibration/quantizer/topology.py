@@ -39,7 +39,8 @@ class Topology:
 
     def value(self, name: str) -> NDArray[np.float32]:
         """The constant's values."""
-        return numpy_helper.to_array(self.constants[name])
+        values: NDArray[np.float32] = numpy_helper.to_array(self.constants[name])
+        return values
 
     def scalar(self, name: str) -> float:
         """The value of a constant with one element."""
