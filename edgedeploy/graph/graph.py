@@ -15,7 +15,11 @@ from edgedeploy.graph.facts import OpFacts, op_facts
 from edgedeploy.tensors import TensorSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+    from edgedeploy.graph.agreement import Agreement
 
 #: The opset of every canonical graph.
 OPSET = 20
@@ -42,11 +46,13 @@ class Graph:
         model: the ONNX model, every tensor's shape inferred, every node named.
         batch_norms: folded batch-norm statistics by the name of the tensor that the norm produced.
         modules: the source module ("encoder.layers.0.attn") of a node, by node name, where known.
+        agreement: how far its outputs are from those of the model it was captured from; ``None`` where it was not.
     """
 
     model: onnx.ModelProto
     batch_norms: Mapping[str, BatchNormStatistics] = field(default_factory=dict)
     modules: Mapping[str, str] = field(default_factory=dict)
+    agreement: Agreement | None = None
 
     @cached_property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -87,3 +93,19 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
         dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or "dynamic") for dim in tensor.shape.dim
     )
     return TensorSpec(value.name, shape, str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
+
+
+def graph_from_onnx(model: onnx.ModelProto, inputs: Sequence[TensorSpec] = (), *, dynamic_batch: bool = False) -> Graph:
+    """Bring a float ONNX model of any opset into canonical form; the model passed in is not changed.
+
+    Args:
+        model: with its weights inside, not as external data.
+        inputs: the shapes to fix, batch of 1; by default those of the model with an open first axis as 1.
+        dynamic_batch: leave a first axis that the model leaves open as "batch".
+
+    Raises:
+        InputError: for a quantized or float16 model, operators outside ONNX, or an opset that cannot be converted.
+    """
+    from edgedeploy.graph.from_onnx import normalise
+
+    return normalise(model, inputs, dynamic_batch)

@@ -1,0 +1,135 @@
+"""Folding batch norms into the layer before them, keeping what they knew of their input.
+
+y = gamma * (x - mean) / sqrt(variance + epsilon) + beta is affine per channel, so a convolution or Gemm whose only
+reader is the norm takes it into its weights and bias (Jacob et al. 2018, arXiv 1712.05877, section 3.2). A norm that
+follows anything else becomes a multiplication and an addition.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from edgedeploy.graph.graph import BatchNormStatistics
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_FOLDS_INTO = ("Conv", "ConvTranspose", "Gemm")
+
+
+def fold_batch_norms(model: ir.Model) -> dict[str, BatchNormStatistics]:
+    """Fold every inference-mode BatchNormalization whose parameters are constant, in place.
+
+    Returns:
+        The statistics by the name of the tensor that the norm produced, which the folded graph still has.
+    """
+    graph = model.graph
+    statistics: dict[str, BatchNormStatistics] = {}
+    for node in list(graph):
+        if node.op_type != "BatchNormalization" or node.domain or node.attributes.get_int("training_mode", 0):
+            continue
+        parameters = [_constant(value) for value in node.inputs[1:5]]
+        source, output = node.inputs[0], node.outputs[0]
+        if source is None or any(parameter is None for parameter in parameters):
+            continue
+        gamma, beta, mean, variance = (np.asarray(parameter, dtype=np.float64) for parameter in parameters)
+        scale = gamma / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
+        shift = beta - mean * scale
+        name = output.name or ""
+        if not _fold_into_producer(graph, source, output, scale, shift):
+            _replace_by_affine(graph, node, scale, shift)
+        graph.remove(node, safe=True)
+        arrays = (mean, variance, gamma, beta)
+        statistics[name] = BatchNormStatistics(*(np.asarray(array, dtype=np.float32) for array in arrays))
+    return statistics
+
+
+def _fold_into_producer(
+    graph: ir.Graph, source: ir.Value, output: ir.Value, scale: NDArray[np.float64], shift: NDArray[np.float64]
+) -> bool:
+    layer = source.producer()
+    if layer is None or layer.op_type not in _FOLDS_INTO or len(source.uses()) != 1 or source.is_graph_output():
+        return False
+    weight = _constant(layer.inputs[1])
+    has_bias = len(layer.inputs) > 2 and layer.inputs[2] is not None
+    bias = _constant(layer.inputs[2]) if has_bias else np.zeros(1, np.float32)
+    if weight is None or bias is None:
+        return False
+    axis = 0
+    factors = scale
+    if layer.op_type == "ConvTranspose":
+        axis = 1
+        group = layer.attributes.get_int("group", 1)
+        if group != 1:
+            return False
+    elif layer.op_type == "Gemm":
+        axis = 0 if layer.attributes.get_int("transB", 0) else 1
+        if layer.attributes.get_float("alpha", 1.0) != 1.0 or layer.attributes.get_float("beta", 1.0) != 1.0:
+            return False
+    along = [1] * weight.ndim
+    along[axis] = -1
+    new_weight = (weight * factors.reshape(along)).astype(np.float32)
+    new_bias = (np.broadcast_to(bias.reshape(-1), scale.shape) * scale + shift).astype(np.float32)
+    stem = output.name
+    layer.replace_input_with(1, _initializer(graph, _name(layer.inputs[1], stem, "weight"), new_weight))
+    bias_name = _name(layer.inputs[2], stem, "bias") if has_bias else f"{stem}_bias"
+    bias_value = _initializer(graph, bias_name, new_bias)
+    if len(layer.inputs) > 2:
+        layer.replace_input_with(2, bias_value)
+    else:
+        layer.resize_inputs(3)
+        layer.replace_input_with(2, bias_value)
+    # The layer's output takes the norm's name: it now is what the norm gave.
+    name = output.name
+    output.name = f"{name}_unfolded"
+    _take_over(graph, output, source)
+    source.name = name
+    return True
+
+
+def _replace_by_affine(graph: ir.Graph, node: ir.Node, scale: NDArray[np.float64], shift: NDArray[np.float64]) -> None:
+    source, output = node.inputs[0], node.outputs[0]
+    rank = len(source.shape) if source is not None and source.shape is not None else 4
+    along = (1, -1, *[1] * (rank - 2))
+    name = output.name
+    factor = _initializer(graph, f"{name}_scale", scale.astype(np.float32).reshape(along))
+    offset = _initializer(graph, f"{name}_shift", shift.astype(np.float32).reshape(along))
+    product = ir.node("Mul", [source, factor], name=f"{node.name}_scale")
+    result = ir.node("Add", [product.outputs[0], offset], name=f"{node.name}_shift")
+    for made in (product, result):
+        made.outputs[0].dtype, made.outputs[0].shape = output.dtype, output.shape
+        made.metadata_props.update(node.metadata_props)
+    product.outputs[0].name = f"{name}_scaled"
+    graph.insert_before(node, [product, result])
+    output.name = f"{name}_unfolded"
+    _take_over(graph, output, result.outputs[0])
+    result.outputs[0].name = name
+
+
+def _take_over(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
+    """Let every reader of ``old``, the graph's outputs included, read ``new``."""
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+
+
+def _initializer(graph: ir.Graph, name: str, array: NDArray[np.float32]) -> ir.Value:
+    stem, count = name, 1
+    while name in graph.initializers:
+        count += 1
+        name = f"{stem}_{count}"
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def _name(value: ir.Value | None, stem: str | None, role: str) -> str:
+    own = value.name if value is not None else None
+    return f"{own}_folded" if own else f"{stem}_{role}"
+
+
+def _constant(value: ir.Value | None) -> NDArray[np.float32] | None:
+    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    return None if tensor is None else np.asarray(tensor.numpy())

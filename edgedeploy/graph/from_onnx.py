@@ -1,0 +1,126 @@
+"""A user's float ONNX model of any opset, brought into canonical form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx
+import onnx_ir as ir
+
+from edgedeploy.errors import InputError
+from edgedeploy.graph.canonical import canonical
+from edgedeploy.graph.graph import OPSET, Graph
+from edgedeploy.tensors import TensorSpec
+
+_QUANTIZED = frozenset(
+    ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulNBits", "QAttention", "QGemm", "QLinearAdd", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"]
+)
+_ONNX_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
+
+
+def normalise(model: onnx.ModelProto, inputs: Sequence[TensorSpec], dynamic_batch: bool) -> Graph:
+    """See `edgedeploy.graph.graph.graph_from_onnx`."""
+    _refuse_quantized(model)
+    _refuse_foreign(model)
+    intermediate = ir.from_proto(model)
+    _drop_weight_inputs(intermediate)
+    _to_opset(intermediate)
+    _fix_inputs(intermediate, {spec.name: spec for spec in inputs}, dynamic_batch)
+    return canonical(intermediate)
+
+
+def _refuse_quantized(model: onnx.ModelProto) -> None:
+    quantized = sorted({node.op_type for node in model.graph.node if node.op_type in _QUANTIZED})
+    half = sum(tensor.data_type in (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+               for tensor in model.graph.initializer)  # fmt: skip
+    if quantized:
+        raise InputError(
+            "The ONNX model is quantized already.",
+            found=", ".join(quantized),
+            remedy="Give the float32 model it was made from: each target quantizes by its own rules.",
+        )
+    if half:
+        raise InputError(
+            "The ONNX model is in half precision.",
+            found=f"{half} float16 or bfloat16 weights",
+            remedy="Give the float32 model: each target lowers the precision by its own rules.",
+        )
+
+
+def _refuse_foreign(model: onnx.ModelProto) -> None:
+    local = {(function.domain, function.name) for function in model.functions}
+    foreign = sorted(
+        {
+            f"{node.domain}.{node.op_type}"
+            for node in model.graph.node
+            if node.domain not in _ONNX_DOMAINS and (node.domain, node.op_type) not in local
+        }
+    )
+    if foreign:
+        raise InputError(
+            "The ONNX model has operators outside the ONNX standard.",
+            found=", ".join(foreign),
+            remedy="Export it without runtime-specific optimizations or custom operators.",
+        )
+
+
+def _drop_weight_inputs(model: ir.Model) -> None:
+    """ONNX before IR version 4 lists every weight as an input too."""
+    inputs = model.graph.inputs
+    for value in [value for value in inputs if value.name in model.graph.initializers]:
+        inputs.remove(value)
+    model.ir_version = max(model.ir_version, 8)
+
+
+def _to_opset(model: ir.Model) -> None:
+    version = model.opset_imports.get("", 1)
+    if version == OPSET:
+        return
+    from onnxscript import version_converter
+
+    problem = ""
+    try:
+        version_converter.convert_version(model, OPSET, fallback=True)
+    except Exception as error:
+        problem = f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"
+    if problem or model.opset_imports.get("") != OPSET:
+        raise InputError(
+            f"The ONNX model cannot be converted from opset {version} to {OPSET}.",
+            found=problem or f"it stayed at opset {model.opset_imports.get('')}",
+            remedy=f"Export it with opset {OPSET}, or give the PyTorch model.",
+        )
+
+
+def _fix_inputs(model: ir.Model, specs: dict[str, TensorSpec], dynamic_batch: bool) -> None:
+    changed = False
+    for value in model.graph.inputs:
+        if value.shape is None:
+            if value.name not in specs:
+                raise InputError(
+                    f"Input {value.name!r} of the ONNX model has no shape.", remedy="Give it with --input."
+                )
+            value.shape = ir.Shape(specs[value.name].shape)
+            continue
+        spec = specs.get(value.name or "")
+        sizes = [size if isinstance(size, int) else None for size in value.shape]
+        for axis, size in enumerate(sizes):
+            if size is not None:
+                continue
+            changed = True
+            if axis == 0 and dynamic_batch:
+                value.shape[0] = ir.SymbolicDim("batch")
+            elif spec is not None:
+                value.shape[axis] = spec.shape[axis]
+            elif axis == 0:
+                value.shape[0] = 1
+            else:
+                raise InputError(
+                    f"Input {value.name!r} of the ONNX model has axes of no fixed size.",
+                    found=str(value.shape),
+                    remedy="State them with --input.",
+                )
+    if changed:
+        # What was inferred under other sizes no longer holds.
+        for node in model.graph.all_nodes():
+            for output in node.outputs:
+                output.shape = None

@@ -1,0 +1,211 @@
+"""An ``.onnx`` file as a source: read without following its paths out of its folder, run for reference as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgedeploy.errors import InputError
+from edgedeploy.tensors import Dimension, TensorSpec
+
+if TYPE_CHECKING:
+    import onnx
+    from numpy.typing import NDArray
+
+#: protobuf cannot hold more in one message, and the canonical graph is one file.
+MAX_MODEL_BYTES = 2**31 - 1
+
+
+class OnnxSource:
+    """An ONNX model with known input shapes.
+
+    Args:
+        path: the file.
+        model: its content, external data included.
+        given: shapes from ``--input`` for axes that the file leaves open.
+    """
+
+    def __init__(self, path: Path, model: onnx.ModelProto, given: Sequence[TensorSpec] = ()) -> None:
+        self._path = path
+        self.model = model
+        self.notes: list[str] = []
+        self.inputs = _inputs(model, given)
+        self.output_names = tuple(value.name for value in model.graph.output)
+
+    @cached_property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Learnt by running once on made-up values."""
+        values = {spec.name: example_array(spec) for spec in self.inputs}
+        return tuple(TensorSpec(name, array.shape, str(array.dtype)) for name, array in self.reference(values).items())
+
+    def reference(self, sample: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        """Run the file as it is, without graph optimizations."""
+        feeds = {spec.name: np.ascontiguousarray(sample[spec.name]) for spec in self.inputs}
+        try:
+            outputs = self._session.run(list(self.output_names), feeds)
+        except Exception as error:
+            raise InputError(
+                f"ONNX Runtime cannot run {str(self._path)!r} on these inputs.",
+                found=f"inputs {', '.join(map(str, self.inputs))}; {str(error).splitlines()[0][:300]}",
+                remedy="State the shapes with --input name:1x3x224x224:float32, or repair the model.",
+            ) from error
+        return dict(zip(self.output_names, outputs, strict=True))
+
+    @cached_property
+    def _session(self) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 4
+        try:
+            return onnxruntime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise InputError(
+                f"ONNX Runtime cannot load {str(self._path)!r}.",
+                found=str(error).splitlines()[0][:300],
+                remedy="Check the file with onnx.checker; custom operators are not taken.",
+            ) from error
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Parse an ONNX file and pull in its external data.
+
+    Raises:
+        InputError: where it is no ONNX model, is larger than 2 GB, or names a data file outside its own folder.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if path.stat().st_size > MAX_MODEL_BYTES:
+        raise _too_large(path, path.stat().st_size)
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except (DecodeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{str(path)!r} is neither ONNX nor any other model that is taken.",
+            found=f"a damaged or truncated file, or another format ({error})",
+            remedy="Copy or download it again.",
+        ) from error
+    if not model.graph.node or not model.opset_import:
+        raise InputError(f"{str(path)!r} holds no ONNX graph.", found=f"{len(model.graph.node)} nodes")
+    _read_external(path, model)
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise InputError(
+            f"{str(path)!r} is not a valid ONNX model.",
+            found=str(error).splitlines()[0][:300],
+            remedy="Export it again; `python -m onnx.checker` shows the same error.",
+        ) from error
+    return model
+
+
+def _read_external(path: Path, model: onnx.ModelProto) -> None:
+    import onnx
+    from onnx import external_data_helper as external
+
+    tensors = [tensor for tensor in external._get_all_tensors(model) if external.uses_external_data(tensor)]
+    folder = path.parent.resolve()
+    total = path.stat().st_size
+    for tensor in tensors:
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        data = (folder / location).resolve()
+        words = PurePosixPath(location.replace("\\", "/")).parts
+        if not location or ".." in words or Path(location).is_absolute() or not data.is_relative_to(folder):
+            raise InputError(
+                f"{str(path)!r} names a data file outside its own folder; nothing was read.",
+                found=f"tensor {tensor.name!r}: {location!r}",
+                remedy="Save the model again with its data file beside it.",
+            )
+        if not data.is_file():
+            raise InputError(
+                f"The data file of {str(path)!r} is missing.",
+                found=f"tensor {tensor.name!r} lies in {location!r}",
+                remedy="Put it beside the model.",
+            )
+        offset, length = (_number(path, tensor.name, entries.get(key)) for key in ("offset", "length"))
+        size = data.stat().st_size
+        if offset + length > size:
+            raise InputError(
+                f"The data file of {str(path)!r} is too short.",
+                found=f"tensor {tensor.name!r} ends at byte {offset + length:,}; {location!r} has {size:,}",
+                remedy="Copy or download it again.",
+            )
+        total += length or size - offset
+    if total > MAX_MODEL_BYTES:
+        raise _too_large(path, total)
+    for tensor in tensors:
+        external.load_external_data_for_tensor(tensor, str(folder))
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _number(path: Path, tensor: str, text: str | None) -> int:
+    if text is None or text == "":
+        return 0
+    if not text.isdecimal():
+        raise InputError(f"{str(path)!r} is damaged.", found=f"tensor {tensor!r} has an offset or length of {text!r}")
+    return int(text)
+
+
+def _too_large(path: Path, size: int) -> InputError:
+    return InputError(
+        f"{str(path)!r} is larger than one ONNX file can be.",
+        found=f"{size / 2**30:.1f} GiB; the limit is 2 GiB",
+        remedy="Deploy a smaller model, or split it.",
+    )
+
+
+def _inputs(model: onnx.ModelProto, given: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    import onnx
+
+    weights = {tensor.name for tensor in model.graph.initializer}
+    said = {spec.name: spec for spec in given}
+    specs = []
+    for value in model.graph.input:
+        if value.name in weights:
+            continue
+        if not value.type.HasField("tensor_type"):
+            raise InputError(f"Input {value.name!r} of the ONNX model is not a tensor.")
+        tensor = value.type.tensor_type
+        dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        shape: list[Dimension] = [axis.dim_value if axis.dim_value > 0 else "" for axis in tensor.shape.dim]
+        spec = said.pop(value.name, None)
+        if spec is not None:
+            fits = len(spec.shape) == len(shape) and all(a in ("", b) for a, b in zip(shape, spec.shape, strict=False))
+            if spec.dtype != dtype or (not fits and tensor.HasField("shape")):
+                raise InputError(
+                    f"--input {spec} does not fit the model.",
+                    found=f"the file says {value.name}:{'x'.join(str(size or '?') for size in shape)}:{dtype}",
+                    remedy="Give sizes only for the axes shown as '?'.",
+                )
+            shape = list(spec.shape)
+        if shape and shape[0] in ("", "batch"):
+            shape[0] = 1
+        if "" in shape or (not tensor.HasField("shape") and spec is None):
+            raise InputError(
+                f"Input {value.name!r} of the ONNX model has axes of no fixed size.",
+                found="x".join(str(size or "?") for size in shape) or "no shape at all",
+                remedy=f"State it: --input {value.name}:{'x'.join(str(size or 'SIZE') for size in shape)}:{dtype}",
+            )
+        specs.append(TensorSpec(value.name, tuple(shape), dtype))
+    if said:
+        raise InputError(
+            f"--input names {', '.join(map(repr, said))}, which the model does not have.",
+            found=f"its inputs are {', '.join(spec.name for spec in specs)}",
+        )
+    return tuple(specs)
+
+
+def example_array(spec: TensorSpec) -> NDArray[np.generic]:
+    """Made-up values, always the same: normal floats, ones for everything else."""
+    size = [int(axis) for axis in spec.shape]
+    if np.issubdtype(np.dtype(spec.dtype), np.floating):
+        return np.random.default_rng(0).standard_normal(size).astype(spec.dtype)
+    return np.ones(size, dtype=spec.dtype)

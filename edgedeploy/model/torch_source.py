@@ -1,0 +1,193 @@
+"""A torch model with known inputs: exported on demand, with a batch of one or of any size, and run for reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgedeploy.errors import InputError
+from edgedeploy.model.naming import output_names
+from edgedeploy.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch.export import ExportedProgram
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+Bind = Callable[[Sequence[Any]], Arguments]
+"""Puts one value per input, in the order of the inputs, where ``forward`` wants it."""
+
+#: A dynamic batch is traced with 2: torch specializes a size of 1.
+_TRACED_BATCH = 2
+
+
+class TorchSource:
+    """A module in eval mode on the CPU.
+
+    Args:
+        module: what to run and export.
+        inputs: in order; a first axis of 1 or "batch" is the batch.
+        bind: how the inputs are passed.
+        program: an ExportedProgram of exactly these inputs with a batch of 1, where there is one already.
+        fixed_when_made: the module is itself a trace at one batch size, which it may rely on.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        inputs: Sequence[TensorSpec],
+        bind: Bind,
+        program: ExportedProgram | None = None,
+        fixed_when_made: bool = False,
+    ) -> None:
+        self._module = module
+        self._bind = bind
+        self.inputs = tuple(TensorSpec(spec.name, _sizes(spec, 1), spec.dtype) for spec in inputs)
+        self.batched = tuple(bool(spec.shape) and spec.shape[0] in (1, "batch") for spec in inputs)
+        self._programs: dict[bool, ExportedProgram] = {} if program is None else {False: program}
+        self._was_fixed = fixed_when_made or program is not None
+        self.notes: list[str] = []
+        self.output_names: tuple[str, ...] = ()
+        self.outputs = self._try()
+
+    def module(self) -> torch.nn.Module:
+        """The module itself."""
+        return self._module
+
+    def program(self, dynamic_batch: bool) -> ExportedProgram:
+        """The exported program; made once for each kind of batch.
+
+        Raises:
+            InputError: where torch cannot export the model.
+        """
+        if dynamic_batch and not any(self.batched):
+            dynamic_batch = False
+        if dynamic_batch not in self._programs:
+            self._programs[dynamic_batch] = self._export(dynamic_batch)
+        return self._programs[dynamic_batch]
+
+    def reference(self, sample: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        """Run the module on one sample; float outputs are float32."""
+        import torch
+        from torch.utils import _pytree as pytree
+
+        values = [torch.from_numpy(np.ascontiguousarray(sample[spec.name])) for spec in self.inputs]
+        args, kwargs = self._bind(values)
+        with torch.no_grad():
+            leaves = pytree.tree_leaves(self._module(*args, **kwargs))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        return {name: _array(tensor) for name, tensor in zip(self.output_names, tensors, strict=True)}
+
+    def _try(self) -> tuple[TensorSpec, ...]:
+        """Run once on made-up values: learns the outputs and finds wrong inputs before anything is exported."""
+        import torch
+        from torch.utils import _pytree as pytree
+
+        args, kwargs = self._bind(example_values(self.inputs))
+        try:
+            with torch.no_grad():
+                result = self._module(*args, **kwargs)
+        except Exception as error:
+            given = ", ".join(map(str, self.inputs))
+            raise InputError(
+                "The model does not run on the inputs it was given.",
+                found=f"inputs {given}; {type(error).__name__}: {_first_lines(error)}",
+                remedy="Name the inputs in the order of forward(), e.g. --input x:1x3x224x224:float32; "
+                "token ids and masks are int64.",
+            ) from error
+        leaves = pytree.tree_leaves(result)
+        names = output_names(result, taken=[spec.name for spec in self.inputs])
+        kept = [(name, leaf) for name, leaf in zip(names, leaves, strict=True) if isinstance(leaf, torch.Tensor)]
+        if not kept:
+            raise InputError("The model returns no tensor.", found=type(result).__name__)
+        self.output_names = tuple(name for name, _ in kept)
+        return tuple(
+            TensorSpec(name, tuple(tensor.shape), str(_array(tensor[:0] if tensor.ndim else tensor).dtype))
+            for name, tensor in kept
+        )
+
+    def _export(self, dynamic_batch: bool) -> ExportedProgram:
+        import torch
+
+        batch = _TRACED_BATCH if dynamic_batch else 1
+        values = example_values(
+            [TensorSpec(spec.name, _sizes(spec, batch), spec.dtype) if is_batched else spec
+             for spec, is_batched in zip(self.inputs, self.batched, strict=True)]
+        )  # fmt: skip
+        args, kwargs = self._bind(values)
+        shapes = torch.export.ShapesCollection()
+        if dynamic_batch:
+            dimension = torch.export.Dim("batch")
+            for value, is_batched in zip(values, self.batched, strict=True):
+                if is_batched:
+                    shapes[value] = {0: dimension}
+        try:
+            with torch.no_grad():
+                program = torch.export.export(
+                    self._module, args, kwargs, dynamic_shapes=shapes if dynamic_batch else None, strict=False
+                )
+                if dynamic_batch and self._was_fixed and not self._rows_agree(program, values):
+                    raise ValueError("the file was exported with a fixed batch, which its reshapes rely on")
+                return program
+        except Exception as error:
+            if dynamic_batch:
+                self.notes.append(f"the batch is fixed to 1: it cannot be any size ({_first_lines(error, 1)})")
+                return self.program(False)
+            raise InputError(
+                "torch.export cannot capture this model.",
+                found=f"{type(error).__name__}: {_first_lines(error)}",
+                remedy="Export it yourself (torch.export.export, see its error for the line to change) and give the .pt2.",
+            ) from error
+
+    def _rows_agree(self, program: ExportedProgram, values: Sequence[Any]) -> bool:
+        """True where a batch gives what its rows give one by one: a graph traced at batch 1 may have it built in."""
+        import torch
+        from torch.utils import _pytree as pytree
+
+        def run(module: torch.nn.Module, inputs: Sequence[Any]) -> list[Any]:
+            args, kwargs = self._bind(inputs)
+            return pytree.tree_leaves(module(*args, **kwargs))
+
+        whole = run(program.module(check_guards=False), values)
+        for row in range(_TRACED_BATCH):
+            one = [v[row : row + 1] if is_batched else v for v, is_batched in zip(values, self.batched, strict=True)]
+            for batch, single in zip(whole, run(self._module, one), strict=True):
+                if not isinstance(batch, torch.Tensor) or not batch.ndim or batch.shape == single.shape:
+                    continue
+                if not torch.allclose(batch[row : row + 1].float(), single.float(), rtol=1e-3, atol=1e-4):
+                    return False
+        return True
+
+
+def example_values(inputs: Sequence[TensorSpec]) -> list[Any]:
+    """Made-up values, always the same: normal floats; ones for integers, which index an embedding and open a mask."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    values = []
+    for spec in inputs:
+        dtype: torch.dtype = getattr(torch, spec.dtype)
+        size = [int(axis) for axis in spec.shape]
+        floating = dtype.is_floating_point
+        values.append(torch.randn(size, generator=generator).to(dtype) if floating else torch.ones(size, dtype=dtype))
+    return values
+
+
+def _sizes(spec: TensorSpec, batch: int) -> tuple[int, ...]:
+    return tuple(batch if axis == 0 and size in (1, "batch") else int(size) for axis, size in enumerate(spec.shape))
+
+
+def _array(tensor: torch.Tensor) -> NDArray[np.generic]:
+    import torch
+
+    tensor = tensor.detach()
+    array: NDArray[np.generic] = (tensor.to(torch.float32) if tensor.is_floating_point() else tensor).numpy()
+    return array
+
+
+def _first_lines(error: BaseException, count: int = 3) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " / ".join(lines[:count])[:500] or type(error).__name__
