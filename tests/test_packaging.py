@@ -20,7 +20,9 @@ def _pyproject(repository: Path) -> dict:
 def test_packages_in_pyproject_are_those_on_disk(repository):
     folders = [repository / name for name in ("edgedeploy", *ROOMS)]
     found = {
-        ".".join(path.parent.relative_to(repository).parts) for folder in folders for path in folder.rglob("__init__.py")
+        ".".join(path.parent.relative_to(repository).parts)
+        for folder in folders
+        for path in folder.rglob("__init__.py")
     }
     expected = {name if name.startswith("edgedeploy") else f"edgedeploy.{name}" for name in found}
     assert set(_pyproject(repository)["tool"]["setuptools"]["packages"]) == expected
@@ -61,7 +63,8 @@ def test_lint_forbids_bare_room_names(repository, tmp_path):
 
 
 def test_importing_edgedeploy_imports_nothing_heavy():
-    code = "import sys, edgedeploy.cli; print(sorted({'torch','onnx','onnxruntime','numpy','pydantic','rich'} & set(sys.modules)))"
+    heavy = "{'torch', 'onnx', 'onnxruntime', 'numpy', 'pydantic', 'rich'}"
+    code = f"import sys, edgedeploy.cli; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
