@@ -82,7 +82,8 @@ class Scheme:
         fixed_outputs: output formats that the runtime dictates, by op type.
         weight_axis: output-channel axis of the weights where it is not 0, by op type (MatMul: -1, ConvTranspose: 1).
         weight_formats: weight formats that differ from ``weight``, by op type (an embedding table, a LayerNorm gamma).
-        per_tensor_weights: ops whose weights stay per-tensor even if ``weight.per_channel``.
+        per_tensor_weights: op types, and names of single nodes, whose weights stay per-tensor even if
+            ``weight.per_channel``.
         float_outputs: ops that the runtime computes from integers to float at no cost, so that a tensor which only
             float ops read is not rounded (QGemm, MatMulIntegerToFloat).
         absorbed_activations: drop a fused Relu or Clip where the rounding to integers already saturates at its bounds.
@@ -117,7 +118,7 @@ class Scheme:
         """True where the op computes in integers under this scheme."""
         return "*" in self.op_types or op_type in self.op_types
 
-    def weight_format(self, op_type: str) -> IntegerFormat:
-        """The format of the op's weights, its per-tensor exception applied."""
+    def weight_format(self, op_type: str, node: str = "") -> IntegerFormat:
+        """The format of the weights of a node of this type and name, its per-tensor exception applied."""
         form = self.weight_formats.get(op_type, self.weight)
-        return replace(form, per_channel=False) if op_type in self.per_tensor_weights else form
+        return replace(form, per_channel=False) if self.per_tensor_weights & {op_type, node} else form

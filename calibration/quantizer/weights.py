@@ -38,7 +38,7 @@ def plan_weights(
     if Role.WEIGHT in parts:
         position = parts.index(Role.WEIGHT)
         values = topology.value(node.input[position])
-        form = scheme.weight_format(node.op_type)
+        form = scheme.weight_format(node.op_type, node.name)
         axis = weight_axis(node, values.ndim, scheme.weight_axis.get(node.op_type, 0)) if form.per_channel else None
         largest = None if bias is None else _largest_per_scale(topology.value(bias.tensor), groups)
         encoding = weight_encoding(values, form, axis, largest, input_scale)
