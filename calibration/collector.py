@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -48,7 +47,7 @@ def collect(
     for position, (sample, sample_hash) in (progress or NoProgress()).track(steps, what="Calibrating", total=len(data)):
         values = _run(session, fetch, sample, data, position)
         for name, builder in builders.items():
-            value = sample[name] if name in inputs else values.pop(name)
+            value = cast("NDArray[np.float32]", sample[name]) if name in inputs else values.pop(name)
             if not builder.add(value, sample_hash in held):
                 raise _nan(name, data, position)
     return {name: builder.build() for name, builder in builders.items()}

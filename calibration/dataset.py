@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedeploy.calibration.readers.reader import LABELS, Reader, Sample, no_samples
+from edgedeploy.calibration.readers.reader import LABELS, Reader, Sample, check_count, no_samples
 from edgedeploy.errors import InputError
 from edgedeploy.progress import NoProgress, Progress
 from edgedeploy.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from edgedeploy.calibration.preprocessing import Preprocessing
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,14 @@ class Dataset:
 
     def take(self, count: int) -> Dataset:
         """Return the first ``count`` samples (all, where there are fewer)."""
-        return Dataset(self.reader, self.indices[:count])
+        return self.select(range(min(count, len(self))))
 
     def select(self, positions: Sequence[int]) -> Dataset:
         """Return the samples at these positions, in this order."""
-        return Dataset(self.reader, tuple(self.indices[position] for position in positions))
+        chosen = Dataset(self.reader, tuple(self.indices[position] for position in positions))
+        if "hashes" in self.__dict__:
+            chosen.__dict__["hashes"] = tuple(self.hashes[position] for position in positions)
+        return chosen
 
     def batches(self, count: int) -> Iterator[Sample]:
         """Yield ``count`` samples at a time, joined on the batch axis; the last batch may be smaller."""
@@ -78,23 +79,28 @@ class Dataset:
 
         The first access reads every sample once and refuses NaN and infinities (`InputError`).
         """
-        return self.check(NoProgress())
+        return self._scan(NoProgress())
 
     @cached_property
     def digest(self) -> str:
         """Hash of the multiset of sample hashes: the same for any order of the same samples."""
         return hashlib.sha256("".join(sorted(self.hashes)).encode()).hexdigest()
 
-    def check(self, progress: Progress) -> tuple[str, ...]:
-        """Read every sample once, refuse NaN and infinities, and return the hashes."""
+    def check(self, progress: Progress) -> None:
+        """Read every sample once, unless that was done before, and refuse NaN and infinities (`InputError`)."""
+        if "hashes" not in self.__dict__:
+            self.__dict__["hashes"] = self._scan(progress)
+
+    def _scan(self, progress: Progress) -> tuple[str, ...]:
         hashes = []
         for index in progress.track(self.indices, what="Checking data", total=len(self)):
             sample = self.reader.read(index)
             for name, value in sample.items():
                 if value.dtype.kind == "f" and not np.isfinite(value).all():
+                    count = int((~np.isfinite(value)).sum())
                     raise InputError(
                         f"{self.source}: input {name!r} has a value that is not a number.",
-                        found=f"{int((~np.isfinite(value)).sum())} NaN or infinite values in {self.reader.describe(index)}",
+                        found=f"{count} NaN or infinite values in {self.reader.describe(index)}",
                         remedy="Remove the sample or mend its preprocessing.",
                     )
             hashes.append(sample_hash(sample))
@@ -127,8 +133,6 @@ class _Arrays:
     source: str
 
     def __post_init__(self) -> None:
-        from edgedeploy.calibration.readers.reader import check_count
-
         counts = {name: len(array) for name, array in self.arrays.items()}
         if self.labels is not None:
             counts[LABELS] = len(self.labels)
@@ -183,7 +187,7 @@ def open_dataset(
     """Open calibration or evaluation data and check its names, shapes and dtypes against the model's inputs.
 
     Args:
-        source: an .npz or .npy file, a folder of .npy files, a folder of images (needs ``preprocessing``), or
+        source: an .npz file, a folder of .npy files, a folder of images (needs ``preprocessing``), or
             ``package.module:callable`` yielding dicts. A callable is code: pass one only where the user named it.
         inputs: the model's inputs.
         preprocessing: how an image becomes the model's input.
@@ -194,10 +198,10 @@ def open_dataset(
     path = Path(source)
     reader: Reader
     if path.is_dir():
+        from edgedeploy.calibration.readers.image_folder import IMAGE_SUFFIXES, ImageFolderReader
+
         suffixes = {entry.suffix.lower() for entry in path.rglob("*") if entry.is_file()}
         if suffixes & IMAGE_SUFFIXES:
-            from edgedeploy.calibration.readers.image_folder import ImageFolderReader
-
             reader = ImageFolderReader(path, inputs, preprocessing)
         elif ".npy" in suffixes:
             from edgedeploy.calibration.readers.npy_folder import open_npy_folder
@@ -209,7 +213,7 @@ def open_dataset(
         from edgedeploy.calibration.readers.npz import open_npz
 
         reader = open_npz(path, inputs)
-    elif ":" in str(source) and not path.exists():
+    elif ":" in str(source):
         from edgedeploy.calibration.readers.generator import open_callable
 
         reader = open_callable(str(source), inputs)

@@ -12,8 +12,8 @@ _EXPONENTS = (176, 128, 80, 32, -16, -64, -112)
 class ExactSum:
     """A vector of sums held as fixed-point integers: each value is cut to a multiple of 2^-112, then added exactly.
 
-    Holds for magnitudes below 2^190 and for up to 2^15 additions between carries, which `add` makes by itself. The same idea
-    as Kulisch's long accumulator (Kulisch, "Computer Arithmetic and Validity", 2013, chapter 8), 48 bits a limb.
+    Holds for magnitudes below 2^190. The same idea as Kulisch's long accumulator ("Computer Arithmetic and
+    Validity", 2013, chapter 8), with 48 bits a limb and 15 bits of headroom between carries.
     """
 
     def __init__(self, size: int) -> None:
@@ -23,9 +23,9 @@ class ExactSum:
     def add(self, values: NDArray[np.float64]) -> None:
         """Add one finite value to each sum; shape (size,)."""
         rest = values.astype(np.float64)
-        for limb, exponent in zip(self._limbs, _EXPONENTS, strict=True):
+        for index, exponent in enumerate(_EXPONENTS):
             digit = np.rint(np.ldexp(rest, -exponent))
-            limb += digit.astype(np.int64)
+            self._limbs[index] += digit.astype(np.int64)
             rest -= np.ldexp(digit, exponent)
         self._pending += 1
         if self._pending == 1 << 14:
@@ -37,13 +37,6 @@ class ExactSum:
         return np.asarray(
             sum(np.ldexp(limb.astype(np.float64), e) for limb, e in zip(self._limbs, _EXPONENTS, strict=True))
         )
-
-    def merge(self, other: ExactSum) -> None:
-        """Add the sums of ``other``."""
-        self._carry()
-        other._carry()
-        self._limbs += other._limbs
-        self._pending = 2
 
     def _carry(self) -> None:
         """Bring every limb but the first into [0, 2^48), so that equal sums have equal digits."""

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from edgedeploy.errors import InputError
+
+#: Choose per tensor by measured error.
+AUTO = "auto"
+
+#: What a user may ask for.
+METHODS = (AUTO, "minmax", "percentile", "mse", "entropy")
 
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """Choices that change a table.
+    """Choices about a table.
 
     Attributes:
+        method: "minmax", "percentile", "mse", "entropy", or "auto" for the best of them per tensor.
         percentile: share of values, in percent, that the percentile method keeps inside its range.
         held_fraction: share of the samples on which threshold methods are compared.
         include_fused: also observe tensors between an op and the Relu or Clip fused into it.
     """
 
+    method: str = AUTO
     percentile: float = 99.99
     held_fraction: float = 0.125
     include_fused: bool = False
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(
+                f"There is no calibration method {self.method!r}.", remedy=f"Choose one of: {', '.join(METHODS)}."
+            )
         if not 50.0 < self.percentile <= 100.0:
             raise InputError(
                 "The percentile must lie between 50 and 100.", found=str(self.percentile), remedy="99.99 is usual."
@@ -31,6 +43,7 @@ class CalibrationOptions:
                 "The held-back fraction must lie between 0 and 0.5.", found=str(self.held_fraction), remedy="Use 0.125."
             )
 
-    def as_dict(self) -> dict[str, float | bool]:
-        """Every choice by name, for the key and the manifest."""
-        return asdict(self)
+    @property
+    def collected(self) -> dict[str, float | bool]:
+        """The choices that change what is collected; the others only change how ranges are read from it."""
+        return {"held_fraction": self.held_fraction, "include_fused": self.include_fused}

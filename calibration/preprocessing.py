@@ -58,7 +58,8 @@ class Preprocessing(BaseModel):
         pixels = pixels[..., None] if self.color == "gray" else pixels
         if self.color == "bgr":
             pixels = pixels[..., ::-1]
-        values = (pixels * np.float32(self.scale) - np.float32(self.mean)) / np.float32(self.std)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        values = (pixels * np.float32(self.scale) - mean) / std
         return np.ascontiguousarray(values.transpose(2, 0, 1) if self.layout == "NCHW" else values)
 
     def _resized(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from edgedeploy.calibration.table_file import load_table, save_table, table_key,
 from edgedeploy.graph.graph import Graph
 from edgedeploy.progress import NoProgress, Progress
 
+__all__ = ["Calibration", "CalibrationOptions"]
+
 
 class Calibration:
     """Calibration data of one graph and, once someone asks for it, the table made from them.
@@ -22,7 +25,7 @@ class Calibration:
         graph: the FP32 graph.
         data: calibration samples; ``None`` makes the run data-free, on synthetic samples.
         options: choices that change the table.
-        cache: folder of earlier tables, keyed by graph, data, options and versions; ``None`` keeps none.
+        cache_dir: folder of earlier tables, keyed by graph, data, options and versions; ``None`` keeps none.
         progress: told of long work.
     """
 
@@ -32,13 +35,13 @@ class Calibration:
         data: Dataset | None,
         options: CalibrationOptions | None = None,
         *,
-        cache: Path | None = None,
+        cache_dir: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.graph = graph
         self.options = options or CalibrationOptions()
         self._given = data
-        self._cache = cache
+        self._cache_dir = cache_dir
         self._progress = progress or NoProgress()
 
     @property
@@ -58,7 +61,7 @@ class Calibration:
     @cached_property
     def provenance(self) -> Provenance:
         """What the table is, or will be, made from."""
-        self.data.__dict__.setdefault("hashes", self.data.check(self._progress))
+        self.data.check(self._progress)
         return Provenance(
             graph_sha256=self.graph.sha256,
             data_digest=self.data.digest,
@@ -75,9 +78,9 @@ class Calibration:
         Raises:
             InputError: the data hold NaN, or make a tensor NaN.
         """
-        path = self._cache / f"{table_key(self.provenance)}.npz" if self._cache else None
+        path = self._cache_dir / f"{table_key(self.provenance)}.npz" if self._cache_dir else None
         if path is not None and path.is_file():
-            return load_table(path, self.provenance)
+            return replace(load_table(path, self.provenance), provenance=self.provenance)
         observed = observed_tensors(self.graph, self.options.include_fused)
         tensors = collect(self.graph, self.data, observed, self._held(), self._progress)
         table = CalibrationTable(self.provenance, tensors, observed.aliases, observed.fused)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edgedeploy.calibration.methods.method import AUTO, check_method, methods
-from edgedeploy.calibration.options import CalibrationOptions
+from edgedeploy.calibration.methods.method import methods
+from edgedeploy.calibration.options import AUTO, METHODS, CalibrationOptions
 from edgedeploy.calibration.ranges import Range
 from edgedeploy.calibration.scheme import IntegerFormat
 from edgedeploy.calibration.selection import Choice, choose, range_by
@@ -72,21 +72,26 @@ class CalibrationTable:
             remedy="Calibrate this graph again; the table belongs to another one, or the tensor is not float32.",
         )
 
-    def range(self, tensor: str, fmt: IntegerFormat, method: str = AUTO) -> Range:
+    def range(self, tensor: str, fmt: IntegerFormat, method: str = "") -> Range:
         """Return the range that ``fmt`` should span for a tensor.
 
         Args:
             tensor: its name in the graph.
             fmt: the activation format.
-            method: "minmax", "percentile", "mse", "entropy", or "auto" for the best of them on held-back samples.
+            method: "minmax", "percentile", "mse", "entropy", "auto" for the best of them on held-back samples, or ""
+                for the one in the table's options.
 
         Raises:
             InputError: the tensor was not observed, or there is no such method.
         """
         name = self.statistics(tensor).name
+        method = method or self.provenance.options.method
         key = (name, fmt, method)
         if key not in self._ranges:
-            check_method(method)
+            if method not in METHODS:
+                raise InputError(
+                    f"There is no calibration method {method!r}.", remedy=f"Choose one of: {', '.join(METHODS)}."
+                )
             chosen = self.choice(name, fmt).method if method == AUTO else method
             self._ranges[key] = range_by(methods()[chosen], self.tensors[name], fmt, self.provenance.options)
         return self._ranges[key]

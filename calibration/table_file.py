@@ -36,8 +36,11 @@ def versions() -> dict[str, str]:
 
 
 def table_key(provenance: Provenance) -> str:
-    """SHA-256 of everything a table was made from: graph, data, options and versions."""
-    return hashlib.sha256(_canonical(asdict(provenance))).hexdigest()
+    """SHA-256 of everything that decides a table's statistics: graph, data, options and versions.
+
+    The method and the percentile only change how ranges are read from the statistics, so they are left out.
+    """
+    return hashlib.sha256(_canonical(_made_from(provenance))).hexdigest()
 
 
 def save_table(table: CalibrationTable, path: Path) -> None:
@@ -46,7 +49,7 @@ def save_table(table: CalibrationTable, path: Path) -> None:
     Raises:
         InputError: the folder cannot be written.
     """
-    arrays = dict(_arrays(table))
+    arrays: dict[str, Any] = dict(_arrays(table))
     header = {
         "key": table_key(table.provenance),
         "provenance": asdict(table.provenance),
@@ -95,17 +98,28 @@ def load_table(path: Path, expected: Provenance | None = None) -> CalibrationTab
 def _refuse_stale(path: Path, found: Provenance, expected: Provenance) -> None:
     if table_key(found) == table_key(expected):
         return
-    names = {"graph_sha256": "model", "data_digest": "calibration data", "samples": "number of samples"}
+    wanted = _made_from(expected)
     changed = [
-        f"{names.get(field, field)}: {str(value)[:60]}, now {str(getattr(expected, field))[:60]}"
-        for field, value in vars(found).items()
-        if value != getattr(expected, field)
+        f"{name} {str(value)[:40]}, now {str(wanted[name])[:40]}"
+        for name, value in _made_from(found).items()
+        if value != wanted[name]
     ]
     raise InputError(
         f"The calibration table {path} is stale.",
         found="; ".join(changed),
         remedy="Calibrate again, or use the model, data, options and version it was made from.",
     )
+
+
+def _made_from(provenance: Provenance) -> dict[str, Any]:
+    return {
+        "model": provenance.graph_sha256,
+        "data": provenance.data_digest,
+        "samples": provenance.samples,
+        "options": provenance.options.collected,
+        "versions": dict(provenance.versions),
+        "data_free": provenance.data_free,
+    }
 
 
 def _read(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
@@ -148,7 +162,8 @@ def _statistics(index: int, scalars: dict[str, Any], arrays: Mapping[str, Any]) 
     channels = None
     if scalars["axis"] is not None:
         channels = ChannelStatistics(scalars["axis"], *arrays[f"{index}.channels"])
-    return TensorStatistics(**{name: scalars[name] for name in _SCALARS}, **histograms, channels=channels)
+    values: dict[str, Any] = {name: scalars[name] for name in _SCALARS} | histograms
+    return TensorStatistics(**values, channels=channels)
 
 
 def _checksum(header: Mapping[str, Any], arrays: Mapping[str, NDArray[np.generic]]) -> str:

@@ -91,4 +91,5 @@ def _divergences(
 
 
 def _plogp(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    return p * np.log(np.where(p > 0, p, 1.0))
+    result: NDArray[np.float64] = p * np.log(np.where(p > 0, p, 1.0))
+    return result

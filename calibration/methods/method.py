@@ -9,7 +9,6 @@ from edgedeploy.calibration.histogram import Histogram
 from edgedeploy.calibration.options import CalibrationOptions
 from edgedeploy.calibration.ranges import Range
 from edgedeploy.calibration.scheme import IntegerFormat
-from edgedeploy.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,9 @@ class Distribution:
 class Method(Protocol):
     """Chooses the range that a format should span; the result lies within the distribution's bounds."""
 
-    def __call__(self, values: Distribution, fmt: IntegerFormat, options: CalibrationOptions) -> Range: ...
-
-
-#: Choose per tensor by measured error.
-AUTO = "auto"
+    def __call__(self, values: Distribution, fmt: IntegerFormat, options: CalibrationOptions) -> Range:
+        """Return the range; ``options`` holds the percentile."""
+        ...
 
 
 def methods() -> dict[str, Method]:
@@ -43,13 +40,6 @@ def methods() -> dict[str, Method]:
     from edgedeploy.calibration.methods.percentile import percentile
 
     return {"minmax": minmax, "percentile": percentile, "mse": mse, "entropy": entropy}
-
-
-def check_method(name: str) -> None:
-    """Refuse a name that is no method, with the choices."""
-    choices = [AUTO, *methods()]
-    if name not in choices:
-        raise InputError(f"There is no calibration method {name!r}.", remedy=f"Choose one of: {', '.join(choices)}.")
 
 
 def clipped(bounds: Range, low: float, high: float) -> Range:

@@ -1,0 +1,110 @@
+"""`ArrayFile`: one array in .npy format somewhere in a file, read row by row and never as a whole."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from edgedeploy.errors import InputError
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a .npy header says: element type and shape (C order)."""
+
+    dtype: np.dtype[np.generic]
+    shape: tuple[int, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the whole array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one step along the first axis."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """An array whose rows lie one after another in an open file.
+
+    Attributes:
+        file: open for reading; kept open as long as the array is used.
+        offset: of the first row, in bytes.
+        header: type and shape.
+    """
+
+    file: IO[bytes] = field(repr=False)
+    offset: int
+    header: Header
+
+    def rows(self, start: int, count: int) -> NDArray[np.generic]:
+        """Read ``count`` rows along the first axis."""
+        header = self.header
+        content = os.pread(self.file.fileno(), count * header.row_bytes, self.offset + start * header.row_bytes)
+        return np.frombuffer(content, header.dtype).reshape(count, *header.shape[1:])
+
+    def all(self) -> NDArray[np.generic]:
+        """Read the whole array."""
+        return self.rows(0, self.header.shape[0]) if self.header.shape else self.rows(0, 1).reshape(())
+
+
+def read_header(stream: IO[bytes], what: str) -> Header:
+    """Read a .npy header and leave the stream at the first row; nothing is unpickled.
+
+    Raises:
+        InputError: not a .npy, an array of pickled objects, structured, or in Fortran order.
+    """
+    try:
+        version = npy.read_magic(stream)  # type: ignore[no-untyped-call]
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"format version {version}")
+        read: Any = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{what} is not a .npy array, or it is damaged.", found=str(error)) from None
+    if dtype.hasobject:
+        raise InputError(
+            f"{what} holds pickled Python objects, which could run code; it is refused.",
+            found=f"dtype {dtype}",
+            remedy="Save plain arrays: one row per sample, all of the same shape, of a number type.",
+        )
+    if dtype.names or dtype.kind not in "biuf":
+        raise InputError(f"{what} does not hold plain numbers.", found=f"dtype {dtype}")
+    if fortran and len(shape) > 1:
+        raise InputError(
+            f"{what} is stored in Fortran order, so one sample cannot be read without all the others.",
+            remedy="Save numpy.ascontiguousarray(array).",
+        )
+    return Header(dtype, tuple(shape))
+
+
+def open_npy(path: Path) -> ArrayFile:
+    """Open a .npy file; `InputError` where it is not one or is cut short."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read.", found=str(error)) from None
+    header = read_header(file, str(path))
+    offset = file.tell()
+    size = path.stat().st_size - offset
+    if size < header.size_bytes:
+        raise InputError(f"{path} is cut short.", found=f"{size} of {header.size_bytes} bytes")
+    return ArrayFile(file, offset, header)
+
+
+def chunks(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    """Yield ``size`` bytes of a stream, a mebibyte at a time; fewer where it ends early."""
+    while size > 0 and (content := stream.read(min(size, 1 << 20))):
+        size -= len(content)
+        yield content

@@ -1,0 +1,174 @@
+"""Samples that a user's code yields: run once, spooled to disk, read back one at a time."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedeploy.calibration.readers.reader import (
+    LABELS,
+    Sample,
+    check_count,
+    check_dtype,
+    check_names,
+    conform,
+    no_samples,
+    samples_in,
+)
+from edgedeploy.errors import InputError
+from edgedeploy.tensors import TensorSpec
+
+Source = Callable[[], Iterable[Mapping[str, Any]]]
+
+#: More samples than any calibration needs; a generator that yields more most likely never ends.
+MOST_SAMPLES = 100_000
+
+
+def open_callable(name: str, inputs: Sequence[TensorSpec]) -> GeneratorReader:
+    """Import ``package.module:callable`` and run it; only for a name that the user gave.
+
+    Raises:
+        InputError: it cannot be imported, fails, or yields something else than the model's inputs.
+    """
+    module, _, attribute = name.partition(":")
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    try:
+        source = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever a user's module raises while it is imported
+        raise InputError(
+            f"The data callable {name} cannot be imported.",
+            found=f"{type(error).__name__}: {error}",
+            remedy=f"Give package.module:callable, installed or in the current folder ({folder}).",
+        ) from None
+    finally:
+        sys.path.remove(folder)
+    if not callable(source):
+        raise InputError(f"{name} is not callable.", found=type(source).__name__)
+    return GeneratorReader(source, inputs, name)
+
+
+class GeneratorReader:
+    """Runs a callable once and keeps what it yields in a nameless temporary file.
+
+    Args:
+        source: takes nothing and returns an iterable of dicts from input name to array; a dict holds one sample or a
+            batch of them, and may hold ``labels``.
+        inputs: the model's inputs.
+        name: what messages call it.
+
+    Raises:
+        InputError: it fails, yields nothing, never ends, or what it yields does not fit the model.
+    """
+
+    def __init__(self, source: Source, inputs: Sequence[TensorSpec], name: str) -> None:
+        self._name, self._inputs = name, tuple(inputs)
+        self._spool = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115 - lives as long as the reader
+        self._places: list[dict[str, tuple[int, tuple[int, ...]]]] = []
+        self._label_rows: list[NDArray[np.generic]] = []
+        self._fill(source)
+        if not self._places:
+            raise no_samples(name)
+        if self._label_rows and len(self._label_rows) != len(self._places):
+            raise InputError(
+                f"{name} yields labels for some samples only.",
+                found=f"{len(self._label_rows)} labels, {len(self._places)} samples",
+            )
+
+    @property
+    def source(self) -> str:
+        """The callable's name."""
+        return self._name
+
+    @property
+    def labels(self) -> NDArray[np.generic] | None:
+        """What was yielded as ``labels``."""
+        return np.stack(self._label_rows) if self._label_rows else None
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, index: int) -> Sample:
+        """Read one sample back."""
+        sample: Sample = {}
+        for spec in self._inputs:
+            offset, shape = self._places[index][spec.name]
+            self._spool.seek(offset)
+            count = int(np.prod(shape))
+            content = self._spool.read(count * np.dtype(spec.dtype).itemsize)
+            sample[spec.name] = np.frombuffer(content, spec.dtype).reshape(shape)
+        return sample
+
+    def describe(self, index: int) -> str:
+        """Name the sample."""
+        return f"sample {index}"
+
+    def _fill(self, source: Source) -> None:
+        try:
+            items = iter(source())
+        except Exception as error:
+            raise self._failed(error) from None
+        for number in itertools.count():
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            except Exception as error:  # whatever a user's code raises
+                raise self._failed(error) from None
+            self._take(item, number)
+            if len(self._places) > MOST_SAMPLES:
+                raise InputError(
+                    f"{self._name} yields more than {MOST_SAMPLES} samples.", remedy="End it after a few hundred."
+                )
+
+    def _take(self, item: object, number: int) -> None:
+        what = f"{self._name}, item {number}"
+        if not isinstance(item, Mapping):
+            raise InputError(
+                f"{self._name} must yield dicts from input name to array.",
+                found=f"item {number}: {type(item).__name__}",
+            )
+        check_names(list(item), self._inputs, what)
+        arrays = {spec.name: np.asarray(item[spec.name]) for spec in self._inputs}
+        for spec in self._inputs:
+            check_dtype(arrays[spec.name].dtype, spec, what)
+        layouts = {spec.name: _samples(arrays[spec.name], spec, what) for spec in self._inputs}
+        labels = None if LABELS in arrays or LABELS not in item else np.atleast_1d(np.asarray(item[LABELS]))
+        counts = {name: len(rows) for name, rows in layouts.items()}
+        if labels is not None:
+            counts[LABELS] = len(labels)
+            self._label_rows.extend(labels)
+        for index in range(check_count(counts, what)):
+            self._places.append(
+                {spec.name: self._write(layouts[spec.name][index], spec, what) for spec in self._inputs}
+            )
+
+    def _write(self, value: NDArray[np.generic], spec: TensorSpec, what: str) -> tuple[int, tuple[int, ...]]:
+        value = conform(value, spec, what)
+        offset = self._spool.seek(0, 2)
+        try:
+            self._spool.write(value.tobytes())
+        except OSError as error:
+            raise InputError(f"{what} cannot be kept on disk.", found=str(error), remedy="Free disk space.") from None
+        return offset, value.shape
+
+    def _failed(self, error: Exception) -> InputError:
+        return InputError(f"The data callable {self._name} failed.", found=f"{type(error).__name__}: {error}")
+
+
+def _samples(value: NDArray[np.generic], spec: TensorSpec, what: str) -> Sequence[NDArray[np.generic]]:
+    """Cut a yielded array into samples: a lone sample without batch axis, or a batch."""
+    if value.ndim == len(spec.shape) - 1:
+        return [value]
+    count, own_axis = samples_in(value.shape, spec, what)
+    if own_axis:
+        return list(value)
+    return list(value.reshape(count, -1, *value.shape[1:])) if count else []

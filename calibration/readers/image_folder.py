@@ -1,0 +1,103 @@
+"""Samples from a folder of images, prepared one at a time as the model expects them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from edgedeploy.calibration.preprocessing import Preprocessing
+from edgedeploy.calibration.readers.reader import Sample, check_dtype, conform, no_samples
+from edgedeploy.errors import InputError
+from edgedeploy.tensors import TensorSpec
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
+LABEL_FILE = "labels.csv"
+
+
+class ImageFolderReader:
+    """Every image under a folder, in the order of their paths.
+
+    Labels come from ``labels.csv`` in the folder: file name and class index, one image a line, a heading allowed.
+
+    Raises:
+        InputError: no preprocessing, a model with other than one input, or labels that do not cover the images.
+    """
+
+    def __init__(self, folder: Path, inputs: Sequence[TensorSpec], preprocessing: Preprocessing | None) -> None:
+        if len(inputs) != 1:
+            raise InputError(
+                f"A folder of images feeds one input; this model has {len(inputs)}.",
+                found=", ".join(spec.name for spec in inputs),
+                remedy="Save the inputs as arrays in an .npz file.",
+            )
+        if preprocessing is None:
+            raise InputError(
+                f"{folder} holds images, and how the model wants them prepared is not known.",
+                remedy=f"Describe it in deploy.toml under [preprocessing.{inputs[0].name}]: resize, crop, mean, std.",
+            )
+        check_dtype(np.dtype(np.float32), inputs[0], str(folder))
+        self._folder, self._spec, self._preprocessing = folder, inputs[0], preprocessing
+        self._paths = sorted(
+            path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        )
+        if not self._paths:
+            raise no_samples(str(folder))
+        self._labels = _labels(folder, self._paths)
+
+    @property
+    def source(self) -> str:
+        """The folder."""
+        return str(self._folder)
+
+    @property
+    def labels(self) -> NDArray[np.generic] | None:
+        """Class indices, int64, where ``labels.csv`` is there."""
+        return self._labels
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def read(self, index: int) -> Sample:
+        """Decode and prepare one image; `InputError` names it where it is broken or of the wrong size."""
+        path = self._paths[index]
+        try:
+            with Image.open(path) as image:
+                value = self._preprocessing.apply(image)
+        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise InputError(f"The image {path} is broken.", found=str(error), remedy="Replace or remove it.") from None
+        return {self._spec.name: conform(value, self._spec, str(path))}
+
+    def describe(self, index: int) -> str:
+        """Name the image."""
+        return str(self._paths[index].relative_to(self._folder))
+
+
+def _labels(folder: Path, paths: Sequence[Path]) -> NDArray[np.int64] | None:
+    table = folder / LABEL_FILE
+    if not table.is_file():
+        return None
+    known = _read_labels(table)
+    missing = [str(path.relative_to(folder)) for path in paths if str(path.relative_to(folder)) not in known]
+    if missing:
+        raise InputError(f"{table} names no label for {len(missing)} image(s).", found=", ".join(missing[:5]))
+    return np.array([known[str(path.relative_to(folder))] for path in paths], np.int64)
+
+
+def _read_labels(table: Path) -> Mapping[str, int]:
+    known = {}
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            for line, row in enumerate(csv.reader(file)):
+                if len(row) < 2 or (line == 0 and not row[1].strip().isdigit()):
+                    continue
+                known[row[0].strip()] = int(row[1])
+    except (ValueError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{table} cannot be read.", found=str(error), remedy="Write one line an image: file name, class index."
+        ) from None
+    return known
