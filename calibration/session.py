@@ -15,8 +15,6 @@ from edgedeploy.calibration.table_file import load_table, save_table, table_key,
 from edgedeploy.graph.graph import Graph
 from edgedeploy.progress import NoProgress, Progress
 
-__all__ = ["Calibration", "CalibrationOptions"]
-
 
 class Calibration:
     """Calibration data of one graph and, once someone asks for it, the table made from them.
@@ -25,7 +23,7 @@ class Calibration:
         graph: the FP32 graph.
         data: calibration samples; ``None`` makes the run data-free, on synthetic samples.
         options: choices that change the table.
-        cache_dir: folder of earlier tables, keyed by graph, data, options and versions; ``None`` keeps none.
+        cache: folder of earlier tables, keyed by graph, data, options and versions; ``None`` keeps none.
         progress: told of long work.
     """
 
@@ -35,13 +33,13 @@ class Calibration:
         data: Dataset | None,
         options: CalibrationOptions | None = None,
         *,
-        cache_dir: Path | None = None,
+        cache: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.graph = graph
         self.options = options or CalibrationOptions()
         self._given = data
-        self._cache_dir = cache_dir
+        self._cache = cache
         self._progress = progress or NoProgress()
 
     @property
@@ -78,7 +76,7 @@ class Calibration:
         Raises:
             InputError: the data hold NaN, or make a tensor NaN.
         """
-        path = self._cache_dir / f"{table_key(self.provenance)}.npz" if self._cache_dir else None
+        path = self._cache / f"{table_key(self.provenance)}.npz" if self._cache else None
         if path is not None and path.is_file():
             return replace(load_table(path, self.provenance), provenance=self.provenance)
         observed = observed_tensors(self.graph, self.options.include_fused)
