@@ -1,0 +1,134 @@
+"""`OnnxRuntimeExporter`: every quantized form of a model that ONNX Runtime runs well on the target's CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+
+from edgedeploy.calibration.scheme import Scheme
+from edgedeploy.errors import InputError
+from edgedeploy.evidence import Evidence, Figure
+from edgedeploy.exporters.onnxruntime import offers
+from edgedeploy.exporters.onnxruntime.dynamic import quantize_dynamically
+from edgedeploy.exporters.onnxruntime.onnx_file import write
+from edgedeploy.exporters.onnxruntime.schemes import scheme_for
+from edgedeploy.exporters.onnxruntime.weight_only import ACCURACY_LEVEL, BLOCK_SIZE, quantize_weights
+from edgedeploy.graph.graph import Graph
+from edgedeploy.interfaces import Artefact, ExportContext, Json, Selection
+from edgedeploy.tensors import Contract, PortSpec, TensorSpec
+
+
+class OnnxRuntimeExporter:
+    """Yields one .onnx file a candidate; names, shapes and dtypes at the boundary are the captured graph's."""
+
+    selection = Selection.FASTEST
+
+    def candidates(self, context: ExportContext) -> Iterator[Artefact]:
+        """Yield the candidates that make sense for the graph and the target's instruction set, preferred first.
+
+        Raises:
+            InputError: for an option (there are none), an unknown or unsuitable pinned candidate, or a scheme that
+                the profile's CPU cannot run.
+        """
+        if context.options:
+            raise InputError(
+                "The ONNX Runtime backend takes no options.",
+                found=", ".join(sorted(context.options)),
+                remedy="Choose a form with --candidate.",
+            )
+        scheme = scheme_for(context.profile)
+        offered = offers.offers(context.graph, data_free=context.calibration.data_free)
+        for name in _chosen(context.pinned, offered):
+            context.progress.note(f"Making {name}")
+            yield _make(name, context, scheme, offered)
+
+
+def _chosen(pinned: str | None, offered: Mapping[str, str]) -> tuple[str, ...]:
+    possible = tuple(name for name in offers.ORDER if not offered[name])
+    if pinned is None:
+        return possible
+    if pinned not in offered:
+        raise InputError(
+            f"The ONNX Runtime backend has no candidate {pinned!r}.",
+            remedy=f"Choose one of: {', '.join(possible)}.",
+        )
+    if offered[pinned]:
+        raise InputError(
+            f"Candidate {pinned!r} makes no sense for this model.",
+            found=offered[pinned],
+            remedy=f"Choose one of: {', '.join(possible)}.",
+        )
+    return (pinned,)
+
+
+def _make(name: str, context: ExportContext, scheme: Scheme, offered: Mapping[str, str]) -> Artefact:
+    folder = context.work_dir / name
+    folder.mkdir(parents=True)
+    path = folder / f"{context.model.name}.onnx"
+    model, label, details = _model(name, context, scheme)
+    write(model, context.graph, path)
+    return Artefact(
+        candidate=name,
+        folder=folder,
+        main=Path(path.name),
+        contract=_contract(context.graph),
+        scheme=label,
+        figures=(Figure("size_mb", path.stat().st_size / 1e6, Evidence.ARTEFACT, how="size of the .onnx file"),),
+        details={
+            **details,
+            "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+            "versions": {"onnx": version("onnx"), "onnxruntime": version("onnxruntime")},
+            "not_offered": {other: why for other, why in offered.items() if why},
+        },
+        data_free=context.calibration.data_free,
+    )
+
+
+def _model(name: str, context: ExportContext, scheme: Scheme) -> tuple[onnx.ModelProto, str, dict[str, Json]]:
+    """The model of one candidate, its scheme's name, and what is special about it."""
+    graph = context.graph
+    if name == offers.STATIC:
+        from edgedeploy.calibration.quantizer import quantize
+
+        return (
+            quantize(graph, context.calibration.table, scheme),
+            scheme.name,
+            {"activations": scheme.activation.dtype, "weights": scheme.weight.dtype, "weight_range": _span(scheme)},
+        )
+    if name == offers.DYNAMIC:
+        return (
+            quantize_dynamically(graph, scheme),
+            f"{scheme.name}-dynamic",
+            {"activations": "uint8 at run time", "weights": "int8", "weight_range": _span(scheme), **_FUSION},
+        )
+    if name in (offers.WEIGHT_ONLY_8, offers.WEIGHT_ONLY_4):
+        bits = 8 if name == offers.WEIGHT_ONLY_8 else 4
+        return (
+            quantize_weights(graph, bits),
+            f"weight-only-int{bits}",
+            {"weights": f"int{bits}", "block_size": BLOCK_SIZE, "accuracy_level": ACCURACY_LEVEL, **_FUSION},
+        )
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph.model)
+    return copy, "float32", dict(_FUSION)
+
+
+#: Measured equal to offline fusion (benchmarks/onnxruntime_speed.py), and the file stays free of fused contrib ops.
+_FUSION: dict[str, Json] = {"fusion": "by ONNX Runtime when it loads the file (extended optimizations)"}
+
+
+def _span(scheme: Scheme) -> list[int]:
+    return [scheme.weight.qmin, scheme.weight.qmax]
+
+
+def _contract(graph: Graph) -> Contract:
+    convolved = {tensor.name for op in graph.facts if op.op_type == "Conv" for tensor in op.inputs}
+
+    def port(tensor: TensorSpec) -> PortSpec:
+        layout = "NCHW" if tensor.name in convolved and len(tensor.shape) == 4 else ""
+        return PortSpec(tensor.name, tensor.name, tensor.shape, tensor.dtype, layout=layout)
+
+    return Contract(tuple(map(port, graph.inputs)), tuple(map(port, graph.outputs)))

@@ -1,0 +1,243 @@
+"""`OnnxRuntimeRunner`: runs a saved artefact in a fresh process, on this host or on a device behind ssh."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgedeploy.device_profiles.machine import Machine, this_machine
+from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
+from edgedeploy.evidence import Evidence, Figure
+from edgedeploy.interfaces import Artefact, RunJob, RunResult
+from edgedeploy.targets.onnxruntime import worker
+from edgedeploy.targets.onnxruntime.evidence import Standing, standing
+from edgedeploy.targets.onnxruntime.placement import placement
+from edgedeploy.targets.transports import Completed, Transport, open_transport
+from edgedeploy.targets.transports.transport import last_lines
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: How long and how often an artefact is timed: seconds, and the fewest and most runs.
+MEASURE_SECONDS = 3.0
+MEASURE_RUNS = (30, 500)
+WARMUP_RUNS = 5
+#: Seconds after which a worker counts as hung.
+WORKER_TIMEOUT_S = 1800.0
+#: The interpreter on a device behind ssh; it needs numpy and onnxruntime.
+REMOTE_PYTHON = "EDGEDEPLOY_REMOTE_PYTHON"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A folder that holds everything the worker needs, itself included."""
+
+    folder: Path
+
+    @classmethod
+    def write(cls, artefact: Artefact, job: RunJob, cores: int) -> _Job:
+        folder = job.work_dir / f"run-{artefact.candidate}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        shutil.copy2(worker.__file__, folder / "worker.py")
+        _link(artefact.path, folder / "model.onnx")
+        inputs = _write_samples(artefact, job, folder)
+        threads = job.profile.hardware.threads or job.profile.hardware.cores or 1
+        (folder / "job.json").write_text(
+            json.dumps(
+                {
+                    "model": "model.onnx",
+                    "inputs": inputs,
+                    "threads": min(threads, cores) if not job.device.startswith("ssh:") else threads,
+                    "measure": job.measure,
+                    "seconds": MEASURE_SECONDS,
+                    "runs": MEASURE_RUNS,
+                    "warmup": WARMUP_RUNS,
+                }
+            )
+        )
+        return cls(folder)
+
+    def result(self) -> dict[str, Any]:
+        path = self.folder / "result.json"
+        if not path.is_file():
+            raise ToolFailedError("The ONNX Runtime worker ended without a result.")
+        result: dict[str, Any] = json.loads(path.read_text())
+        return result
+
+    def outputs(self, names: list[str]) -> dict[str, NDArray[np.generic]]:
+        return {
+            name: np.load(self.folder / "outputs" / f"{number}.npy", mmap_mode="r", allow_pickle=False)
+            for number, name in enumerate(names)
+        }
+
+
+class OnnxRuntimeRunner:
+    """Runs ONNX files on the CPU provider; evidence follows from the CPUID of the machine that ran them."""
+
+    def run(self, artefact: Artefact, job: RunJob) -> RunResult:
+        """Run every sample, and measure where the machine is the device or of its kind.
+
+        Raises:
+            InputError: ``job.device`` is no local or ssh address, or is another machine than the profile's.
+            MissingToolError: numpy or onnxruntime is missing on the device, or ssh here.
+            ToolFailedError: the worker crashed, ONNX Runtime refused the model, or the device can't be reached.
+        """
+        if job.device and job.device != "local" and not job.device.startswith("ssh:"):
+            raise InputError(
+                "An ONNX Runtime target is reached locally or over ssh.",
+                found=repr(job.device),
+                remedy="Give --device local or --device ssh:USER@HOST.",
+            )
+        transport = open_transport(job.device or "local")
+        prepared = _Job.write(artefact, job, this_machine().cores)
+        if job.device.startswith("ssh:"):
+            _run_remotely(transport, prepared)
+        else:
+            _check(_work(transport, sys.executable, prepared.folder), transport)
+        result = prepared.result()
+        machine = Machine.from_facts(result["machine"])
+        stand = standing(job.profile, machine, job.device)
+        ports = {port.name: port.source_name for port in artefact.contract.outputs}
+        outputs = {ports.get(name, name): array for name, array in prepared.outputs(result["outputs"]).items()}
+        details: dict[str, Any] = {
+            "machine": {"arch": machine.arch, "cpu": machine.cpu, "board": machine.board, "cores": machine.cores},
+            "integer_path": machine.integer_path.value,
+            "versions": {key: result[key] for key in ("onnxruntime", "numpy", "python")},
+            "threads": result["threads"],
+        }
+        notes = [stand.why] if stand.why else []
+        if job.measure:
+            placed = placement(result["nodes"])
+            details["placement"] = placed.details()
+            notes += [placed.warning] if placed.warning else []
+        wanted = job.profile.hardware.threads or job.profile.hardware.cores or 1
+        if result["threads"] < wanted and stand.times is not Evidence.NONE:
+            notes.append(f"measured with {result['threads']} thread(s), the profile has {wanted}")
+        figures = _figures(result, stand) if job.measure else ()
+        if job.measure and stand.times is not Evidence.NONE:
+            details["latency"] = result["latency"]
+        return RunResult(outputs, stand.numerics, figures, tuple(notes), details)
+
+
+def _run_remotely(transport: Transport, job: _Job) -> None:
+    python = os.environ.get(REMOTE_PYTHON, "python3")
+    remote = f"/tmp/edgedeploy-{uuid.uuid4().hex}"
+    made = transport.run(["mkdir", "-m", "700", remote], timeout_s=60)
+    if made.returncode:
+        raise ToolFailedError(f"No folder can be made on {transport.describe()}.", found=last_lines(made.stderr))
+    folder = f"{remote}/{job.folder.name}"
+    try:
+        transport.push(job.folder, folder)
+        done = transport.run([python, f"{folder}/worker.py", f"{folder}/job.json"], timeout_s=WORKER_TIMEOUT_S)
+        _check(done, transport)
+        for name in ("result.json", "outputs"):
+            transport.pull(f"{folder}/{name}", job.folder / name)
+    finally:
+        transport.run(["rm", "-rf", remote], timeout_s=60)
+
+
+def _work(transport: Transport, python: str, folder: Path) -> Completed:
+    # No PYTHONPATH entry of this process may shadow the worker's own imports.
+    return transport.run(
+        [python, "-P", str(folder / "worker.py"), str(folder / "job.json")], timeout_s=WORKER_TIMEOUT_S
+    )
+
+
+def _check(done: Completed, transport: Transport) -> None:
+    """Turn the worker's exit code into a sentence."""
+    said = last_lines(done.stderr)
+    code = done.returncode
+    if code == 0:
+        return
+    if code == worker.MISSING_PACKAGE:
+        raise MissingToolError(
+            f"onnxruntime on {transport.describe()}",
+            found=said,
+            install=f"Install it there (pip install onnxruntime numpy), or name its python in {REMOTE_PYTHON}.",
+        )
+    if code == worker.REFUSED:
+        raise ToolFailedError(f"ONNX Runtime on {transport.describe()} refused the artefact.", found=said)
+    number = -code if code < 0 else code - 128
+    if number in {item.value for item in signal.Signals}:
+        name = signal.Signals(number).name
+        raise ToolFailedError(
+            f"The ONNX Runtime worker on {transport.describe()} was ended by {name}.",
+            found=said or "it said nothing",
+            remedy="SIGKILL mostly means that memory ran out; SIGILL and SIGSEGV are crashes inside ONNX Runtime: "
+            "try another candidate with --candidate.",
+        )
+    raise ToolFailedError(
+        f"The ONNX Runtime worker on {transport.describe()} failed with exit code {code}.", found=said
+    )
+
+
+def _figures(result: Mapping[str, Any], stand: Standing) -> tuple[Figure, ...]:
+    if stand.times is Evidence.NONE:
+        return ()
+    latency = result["latency"]
+    threads = f"{result['threads']} thread(s)"
+    figures = [
+        Figure(
+            "latency_ms",
+            latency["p50"],
+            stand.times,
+            how=f"p50 of {latency['runs']} runs, {threads}",
+            statistics=tuple((name, latency[name]) for name in ("p50", "p90", "p99", "mean", "min")),
+        ),
+        Figure("throughput_per_s", 1e3 / latency["mean"], stand.times, how=f"one inference after another, {threads}"),
+        Figure("load_ms", result["load_ms"], stand.times, how="from file to session"),
+    ]
+    if result["peak_bytes"]:
+        base = result["base_bytes"] / 1e6
+        figures.append(
+            Figure(
+                "memory_mb",
+                result["peak_bytes"] / 1e6,
+                stand.times,
+                how=f"peak resident size of the process, {base:.0f} MB of it Python and ONNX Runtime without a model",
+            )
+        )
+    return tuple(figures)
+
+
+def _write_samples(artefact: Artefact, job: RunJob, folder: Path) -> dict[str, str]:
+    """Stream the samples into one memory-mapped .npy an input; returns the file name by artefact input name."""
+    count = len(job.samples)
+    files: dict[str, NDArray[np.generic]] = {}
+    paths = {}
+    for index, sample in enumerate(job.progress.track(job.samples, what="Writing samples", total=count)):
+        for number, port in enumerate(artefact.contract.inputs):
+            value = np.asarray(sample[port.source_name])
+            if port.name not in files:
+                paths[port.name] = f"input{number}.npy"
+                files[port.name] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+                    folder / paths[port.name], mode="w+", dtype=value.dtype, shape=(count, *value.shape)
+                )
+            if value.shape != files[port.name].shape[1:]:
+                raise InputError(
+                    f"Input {port.source_name!r} changes its shape between samples.",
+                    found=f"{value.shape} at sample {index}, {files[port.name].shape[1:]} before",
+                    remedy="Evaluate with samples of one shape.",
+                )
+            files[port.name][index] = value
+    if not files:
+        raise InputError("There is no sample to run the artefact with.")
+    return paths
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)
