@@ -80,7 +80,7 @@ def compare(
     outputs: Mapping[str, NDArray[Any]],
     *,
     class_outputs: Mapping[str, int] | None = None,
-    labels: NDArray[np.int64] | None = None,
+    labels: NDArray[Any] | None = None,
     labelled_output: str = "",
 ) -> tuple[OutputComparison, ...]:
     """Compare every output, sample by sample, so that memory-mapped arrays are read once and never held whole.
@@ -116,7 +116,7 @@ def _compare_one(
     reference: NDArray[Any],
     output: NDArray[Any],
     class_axis: int | None,
-    labels: NDArray[np.int64] | None,
+    labels: NDArray[Any] | None,
 ) -> OutputComparison:
     count = len(output)
     if count == 0 or output.shape[1:] != reference.shape[1:] or count > len(reference):

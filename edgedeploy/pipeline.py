@@ -92,13 +92,14 @@ def run(request: DeployRequest, progress: Progress | None = None) -> DeployResul
 
 
 def _calibration(chosen: Plan, prepared: Prepared, progress: Progress) -> Calibration:
-    from edgedeploy.calibration.session import Calibration, CalibrationOptions
+    from edgedeploy.calibration.options import CalibrationOptions
+    from edgedeploy.calibration.session import Calibration
 
     return Calibration(
         prepared.graph,
         prepared.data.calibration,
         CalibrationOptions(method=chosen.request.method),
-        cache_dir=chosen.request.cache,
+        cache=chosen.request.cache,
         progress=progress,
     )
 

@@ -93,34 +93,45 @@ def prepare(plan: Plan, work_dir: Path, stages: Stages, progress: Progress) -> P
 
     The graph keeps a dynamic batch where any target wants one; `graph_for` fixes it for the others.
     """
-    from edgedeploy.graph.capture import capture
-    from edgedeploy.model.load import load_model
-    from edgedeploy.model.options import LoadOptions, parse_input
-
-    request, config = plan.request, plan.config
-    dynamic = any(profile.quantization.dynamic_batch for profile in plan.profiles)
     with stages.stage("load"):
-        options = LoadOptions(
-            factory=request.factory or config.model.factory or None,
-            inputs=tuple(parse_input(text) for text in request.inputs or config.model.inputs),
-            allow_globals=frozenset(request.allow_globals),
-            trust_code=request.trust_code,
-            unsafe_load=request.unsafe_load,
-            dynamic_batch=dynamic,
-        )
-        model = load_model(request.model, options)
+        model = load(plan)
     with stages.stage("data"):
-        data = open_data(plan, model.inputs, progress)
+        given = open_data(plan, model.inputs, progress)
     with stages.stage("capture"):
-        progress.note(f"Capturing {model.name}")
-        graph = capture(model, dynamic_batch=dynamic, samples=list(data.evaluation.take(2)))
+        graph = capture_graph(plan, model, given, progress)
+    data = given or _data_free(graph, progress)
     with stages.stage("reference"):
         reference = run_reference(model, data.evaluation, work_dir, progress)
     return Prepared(model, graph, data, reference)
 
 
-def open_data(plan: Plan, inputs: tuple[TensorSpec, ...], progress: Progress) -> Data:
-    """Open both data sets; hold a slice back, or make inputs up, where there is none to evaluate on."""
+def load(plan: Plan) -> LoadedModel:
+    """Load the model as the command and deploy.toml say."""
+    from edgedeploy.model.load import load_model
+    from edgedeploy.model.options import LoadOptions, parse_input
+
+    request, section = plan.request, plan.config.model
+    options = LoadOptions(
+        factory=request.factory or section.factory or None,
+        inputs=tuple(parse_input(text) for text in request.inputs or section.inputs),
+        allow_globals=frozenset(request.allow_globals),
+        trust_code=request.trust_code,
+        unsafe_load=request.unsafe_load,
+        dynamic_batch=any(profile.quantization.dynamic_batch for profile in plan.profiles),
+    )
+    return load_model(request.model, options)
+
+
+def capture_graph(plan: Plan, model: LoadedModel, data: Data | None, progress: Progress) -> Graph:
+    """Capture the model and prove the graph on two of the user's samples."""
+    from edgedeploy.graph.capture import capture
+
+    progress.note(f"Capturing {model.name}")
+    return capture(model, list(data.evaluation.take(2)) if data else ())
+
+
+def open_data(plan: Plan, inputs: tuple[TensorSpec, ...], progress: Progress) -> Data | None:
+    """Open both data sets; hold a slice back where there is none to evaluate on; ``None`` without any data."""
     request, section = plan.request, plan.config.data
     calibration = _open(request.calibration, section.calibration, "calib", plan, inputs)
     evaluation = _open(request.evaluation, section.evaluation, "eval", plan, inputs)
@@ -134,22 +145,26 @@ def open_data(plan: Plan, inputs: tuple[TensorSpec, ...], progress: Progress) ->
     if calibration is not None:
         rest, held = split(calibration)
         return Data(rest, held, held_back=True, data_free=False)
-    from edgedeploy.calibration.made_up import made_up_inputs
+    return None
+
+
+def _data_free(graph: Graph, progress: Progress) -> Data:
+    """No data at all: say so loudly, and run on synthetic samples whose accuracy proves nothing."""
+    from edgedeploy.calibration.datafree import synthetic_dataset
 
     progress.note("No calibration or evaluation data was given: the run is data-free, its accuracy stays unverified.")
-    return Data(None, made_up_inputs(inputs), held_back=False, data_free=True)
+    return Data(None, synthetic_dataset(graph), held_back=False, data_free=True)
 
 
 def run_reference(model: LoadedModel, samples: Dataset, work_dir: Path, progress: Progress) -> dict[str, NDArray[Any]]:
-    """Run the FP32 source over ``samples`` into memory-mapped arrays, one file an output."""
+    """Run the FP32 source over ``samples`` into memory-mapped arrays of shape (samples, *output shape)."""
     outputs: dict[str, NDArray[Any]] = {}
     for index, sample in enumerate(progress.track(samples, what="FP32 reference", total=len(samples))):
         for name, value in model.reference(sample).items():
             if name not in outputs:
-                path = work_dir / f"reference-{len(outputs)}.npy"
-                shape = (len(samples), *value.shape[1:]) if value.ndim else (len(samples),)
-                outputs[name] = np.lib.format.open_memmap(path, "w+", dtype=value.dtype, shape=shape)
-            outputs[name][index] = value[0] if value.ndim else value
+                path = work_dir / f"reference-{len(outputs)}"
+                outputs[name] = np.memmap(path, value.dtype, "w+", shape=(len(samples), *value.shape))
+            outputs[name][index] = value
     return outputs
 
 

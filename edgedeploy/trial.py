@@ -95,15 +95,16 @@ def _reason(trial: Trial, chosen: Trial) -> str:
 
 
 def class_axes(outputs: Mapping[str, NDArray[Any]], named: str, kind: str, scores: Sequence[str]) -> dict[str, int]:
-    """Say which outputs are class scores, and along which axis.
+    """Say which outputs (samples, *output shape) are class scores, and along which axis.
 
     An output is one where deploy.toml or labels say so, or where the graph ends it in a linear layer or a softmax.
+    Classes are the last axis of a vector or a sequence, and the axis after the batch of an image.
     """
     if kind in ("embedding", "regression"):
         return {}
     chosen = [named] if named else [name for name in outputs if name in scores]
     return {
-        name: outputs[name].ndim - 1 if outputs[name].ndim <= 2 else 1
+        name: 2 if outputs[name].ndim >= 5 else outputs[name].ndim - 1
         for name in chosen
         if name in outputs and outputs[name].ndim >= 2 and outputs[name].dtype.kind == "f"
     }

@@ -1,0 +1,66 @@
+"""What a file holds, told by its bytes and without executing anything in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgedeploy.errors import InputError
+
+
+def describe(path: Path, *, layers: bool = False) -> str:
+    """Describe a bundle, a .dlc, a .tflite or a model file in a few lines.
+
+    Raises:
+        InputError: missing, damaged, or of no known kind.
+    """
+    if not path.exists():
+        raise InputError(f"There is nothing at {path}.")
+    if path.is_dir():
+        return _bundle(path)
+    if path.suffix == ".dlc":
+        from edgedeploy.exporters.snpe.describe import describe_dlc
+
+        return describe_dlc(path, layers=layers)
+    with path.open("rb") as stream:
+        head = stream.read(8)
+    if head[4:] == b"TFL3":
+        from edgedeploy.exporters.tflite_micro.describe import describe_tflite
+
+        return describe_tflite(path, layers=layers)
+    return _model(path, layers)
+
+
+def _bundle(folder: Path) -> str:
+    from edgedeploy.bundle.verify import read_bundle
+
+    manifest, measurements = read_bundle(folder)
+    artefact = manifest.artefact
+    lines = [
+        f"bundle of {manifest.model.name} for {manifest.target} ({manifest.backend})",
+        f"  artefact: {artefact.main}, candidate {artefact.candidate}, scheme {artefact.scheme}",
+        *(f"  input:  {port.name} {port.shape} {port.dtype} {port.layout}".rstrip() for port in artefact.inputs),
+        *(f"  output: {port.name} {port.shape} {port.dtype} {port.layout}".rstrip() for port in artefact.outputs),
+    ]
+    for run in measurements.runs:
+        verdicts = ", ".join(f"{item.name} {item.outcome}" for item in run.verdicts)
+        lines.append(f"  run on {run.device} at {run.at}: exit code {run.exit_code}; {verdicts}")
+    return "\n".join(lines)
+
+
+def _model(path: Path, layers: bool) -> str:
+    from edgedeploy.model.container import Container, sniff
+
+    container = sniff(path)
+    lines = [f"{path.name}: {container.value}, {path.stat().st_size / 1e6:.2f} MB"]
+    if container is Container.ONNX:
+        from edgedeploy.graph.graph import graph_from_onnx
+        from edgedeploy.model.onnx_source import read_onnx
+
+        graph = graph_from_onnx(read_onnx(path))
+        lines.append(f"  {graph.parameters:,} parameters, {graph.macs:,} multiply-accumulates, {len(graph.facts)} ops")
+        lines += [f"  input:  {spec}" for spec in graph.inputs] + [f"  output: {spec}" for spec in graph.outputs]
+        if layers:
+            lines += [
+                f"  {op.name}: {op.op_type}, {op.macs:,} MACs, {op.parameters:,} parameters" for op in graph.facts
+            ]
+    return "\n".join(lines)
