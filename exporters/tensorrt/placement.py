@@ -1,0 +1,107 @@
+"""Which nodes compute in INT8: the candidates among which measured engine size and error decide.
+
+Seen with TensorRT-RTX 1.7: INT8 depthwise convolutions are padded to four times their channels, transposed and
+recurrent ones have no INT8 kernels, Q/DQ inside masked attention breaks its fusion, and every quantization costs
+a generated kernel of about 130 kB, which a small layer's halved weights do not pay for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from edgedeploy.calibration.schemes import TENSORRT
+from edgedeploy.exporters.tensorrt.layers import COMPUTE_OPS
+
+if TYPE_CHECKING:
+    from edgedeploy.calibration.scheme import Scheme
+    from edgedeploy.calibration.table import CalibrationTable
+
+    from edgedeploy.graph.facts import OpFacts
+    from edgedeploy.graph.graph import Graph
+
+#: Weight counts below which a layer is left float, tried in this order until the engine is small enough.
+THRESHOLDS = (2**12, 2**14, 2**15, 2**16, 2**17, 2**18, 2**20)
+
+#: Part of the nodes that the accuracy cure leaves float: those whose input activations quantize worst.
+_CURED = 0.25
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One assignment of nodes to INT8.
+
+    Attributes:
+        name: of the candidate.
+        scheme: the quantizer's rules.
+        exclude: nodes left float beside those that the scheme leaves.
+        why: one phrase for the manifest.
+    """
+
+    name: str
+    scheme: Scheme
+    exclude: frozenset[str]
+    why: str
+
+
+def dense(graph: Graph) -> Placement:
+    """All dense convolutions and products in INT8; depthwise, transposed and masked attention float."""
+    why = "dense convolutions and products int8; depthwise, transposed and masked attention float16"
+    return Placement("int8", replace(TENSORRT, excluded_depthwise=True), _grouped(graph), why)
+
+
+def with_depthwise(graph: Graph) -> Placement | None:
+    """Depthwise convolutions in INT8 as well; ``None`` where there are none."""
+    if not _grouped(graph):
+        return None
+    return Placement("int8-depthwise", TENSORRT, frozenset(), "depthwise convolutions int8 as well")
+
+
+def without_attention(graph: Graph) -> Placement | None:
+    """Products of two run-time tensors float everywhere; ``None`` where there are none."""
+    dynamic = frozenset(op.name for op in graph.facts if op.op_type == "MatMul" and not op.weights)
+    if not dynamic:
+        return None
+    base = dense(graph)
+    return replace(base, name="int8-linear", exclude=base.exclude | dynamic, why=f"{base.why}; all attention float16")
+
+
+def large_only(graph: Graph) -> Iterator[Placement]:
+    """Ever fewer layers in INT8: those with the largest weights."""
+    base = without_attention(graph) or dense(graph)
+    seen = base.exclude
+    for threshold in THRESHOLDS:
+        small = frozenset(op.name for op in graph.facts if op.op_type in COMPUTE_OPS and _weights(op) < threshold)
+        exclude = base.exclude | small
+        if exclude == seen:
+            continue
+        if all(op.name in exclude for op in graph.facts if op.op_type in COMPUTE_OPS):
+            return
+        seen = exclude
+        why = f"layers of {threshold} weights and more int8, the rest float16: smaller ones cost more than they save"
+        yield replace(base, name="int8-large", exclude=exclude, why=why)
+
+
+def gentle(graph: Graph, table: CalibrationTable, base: Placement) -> Placement:
+    """Leave the quarter of the nodes float whose inputs quantize worst, by the table's own SQNR."""
+    worst: dict[str, float] = {}
+    for op in graph.facts:
+        if op.op_type not in COMPUTE_OPS or op.name in base.exclude:
+            continue
+        known = [tensor.name for tensor in op.inputs if tensor.name in table]
+        values = [max(table.choice(name, base.scheme.activation).sqnr_db.values(), default=0.0) for name in known]
+        if values:
+            worst[op.name] = min(values)
+    count = max(1, round(len(worst) * _CURED))
+    left = frozenset(sorted(worst, key=lambda name: (worst[name], name))[:count])
+    why = f"{base.why}; the {len(left)} nodes whose inputs quantize worst float16"
+    return replace(base, name=f"{base.name}-gentle", exclude=base.exclude | left, why=why)
+
+
+def _grouped(graph: Graph) -> frozenset[str]:
+    return frozenset(op.name for op in graph.facts if op.op_type == "Conv" and op.attributes.get("group", 1) != 1)
+
+
+def _weights(op: OpFacts) -> int:
+    return max((tensor.elements for tensor in op.weights), default=0)
