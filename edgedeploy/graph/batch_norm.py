@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgedeploy.graph.graph import BatchNormStatistics
+from edgedeploy.graph.ir_edit import add_initializer, constant, redirect
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,9 +30,9 @@ def fold_batch_norms(model: ir.Model) -> dict[str, BatchNormStatistics]:
     graph = model.graph
     statistics: dict[str, BatchNormStatistics] = {}
     for node in list(graph):
-        if node.op_type != "BatchNormalization" or node.domain or node.attributes.get_int("training_mode", 0):
+        if node.op_type != "BatchNormalization" or node.domain or int(node.attributes.get_int("training_mode") or 0):
             continue
-        parameters = [_constant(value) for value in node.inputs[1:5]]
+        parameters = [constant(value) for value in node.inputs[1:5]]
         source, output = node.inputs[0], node.outputs[0]
         if source is None or any(parameter is None for parameter in parameters):
             continue
@@ -53,9 +54,9 @@ def _fold_into_producer(
     layer = source.producer()
     if layer is None or layer.op_type not in _FOLDS_INTO or len(source.uses()) != 1 or source.is_graph_output():
         return False
-    weight = _constant(layer.inputs[1])
+    weight = constant(layer.inputs[1])
     has_bias = len(layer.inputs) > 2 and layer.inputs[2] is not None
-    bias = _constant(layer.inputs[2]) if has_bias else np.zeros(1, np.float32)
+    bias = constant(layer.inputs[2]) if has_bias else np.zeros(1, np.float32)
     if weight is None or bias is None:
         return False
     axis = 0
@@ -74,19 +75,16 @@ def _fold_into_producer(
     new_weight = (weight * factors.reshape(along)).astype(np.float32)
     new_bias = (np.broadcast_to(bias.reshape(-1), scale.shape) * scale + shift).astype(np.float32)
     stem = output.name
-    layer.replace_input_with(1, _initializer(graph, _name(layer.inputs[1], stem, "weight"), new_weight))
+    layer.replace_input_with(1, add_initializer(graph, _name(layer.inputs[1], stem, "weight"), new_weight))
     bias_name = _name(layer.inputs[2], stem, "bias") if has_bias else f"{stem}_bias"
-    bias_value = _initializer(graph, bias_name, new_bias)
+    bias_value = add_initializer(graph, bias_name, new_bias)
     if len(layer.inputs) > 2:
         layer.replace_input_with(2, bias_value)
     else:
         layer.resize_inputs(3)
         layer.replace_input_with(2, bias_value)
     # The layer's output takes the norm's name: it now is what the norm gave.
-    name = output.name
-    output.name = f"{name}_unfolded"
-    _take_over(graph, output, source)
-    source.name = name
+    redirect(output, source)
     return True
 
 
@@ -95,41 +93,18 @@ def _replace_by_affine(graph: ir.Graph, node: ir.Node, scale: NDArray[np.float64
     rank = len(source.shape) if source is not None and source.shape is not None else 4
     along = (1, -1, *[1] * (rank - 2))
     name = output.name
-    factor = _initializer(graph, f"{name}_scale", scale.astype(np.float32).reshape(along))
-    offset = _initializer(graph, f"{name}_shift", shift.astype(np.float32).reshape(along))
+    factor = add_initializer(graph, f"{name}_scale", scale.astype(np.float32).reshape(along))
+    offset = add_initializer(graph, f"{name}_shift", shift.astype(np.float32).reshape(along))
     product = ir.node("Mul", [source, factor], name=f"{node.name}_scale")
     result = ir.node("Add", [product.outputs[0], offset], name=f"{node.name}_shift")
     for made in (product, result):
-        made.outputs[0].dtype, made.outputs[0].shape = output.dtype, output.shape
+        made.outputs[0].type, made.outputs[0].shape = output.type, output.shape
         made.metadata_props.update(node.metadata_props)
     product.outputs[0].name = f"{name}_scaled"
     graph.insert_before(node, [product, result])
-    output.name = f"{name}_unfolded"
-    _take_over(graph, output, result.outputs[0])
-    result.outputs[0].name = name
-
-
-def _take_over(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
-    """Let every reader of ``old``, the graph's outputs included, read ``new``."""
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-
-
-def _initializer(graph: ir.Graph, name: str, array: NDArray[np.float32]) -> ir.Value:
-    stem, count = name, 1
-    while name in graph.initializers:
-        count += 1
-        name = f"{stem}_{count}"
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-    graph.register_initializer(value)
-    return value
+    redirect(output, result.outputs[0])
 
 
 def _name(value: ir.Value | None, stem: str | None, role: str) -> str:
     own = value.name if value is not None else None
     return f"{own}_folded" if own else f"{stem}_{role}"
-
-
-def _constant(value: ir.Value | None) -> NDArray[np.float32] | None:
-    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-    return None if tensor is None else np.asarray(tensor.numpy())

@@ -10,28 +10,43 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from edgedeploy.errors import InputError
+from edgedeploy.graph.attention import finite_masks, simplify_attention
 from edgedeploy.graph.batch_norm import fold_batch_norms
 from edgedeploy.graph.graph import OPSET, Graph
+from edgedeploy.graph.shape_values import materialize_reshapes
+from edgedeploy.graph.tidy import drop_zero_states, index_as_reshape, transpose_weights
 
 #: protobuf's limit for one file, less room for everything that is not a weight.
 MAX_WEIGHT_BYTES = 2**31 - 2**24
+#: Constants up to this many elements are computed at capture (weights are transposed and folded whatever their size).
+_FOLDED_ELEMENTS = 2**20
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def canonical(model: ir.Model) -> Graph:
+def canonical(model: ir.Model, *, keep_masks: bool = False) -> Graph:
     """Bring an IR model (opset 20, fixed or declared-dynamic inputs) into canonical form, in place.
+
+    Args:
+        model: is consumed.
+        keep_masks: leave infinities in attention masks as they are (see `attention.finite_masks`).
 
     Raises:
         InputError: where the weights exceed one file, or a tensor's type cannot be inferred.
     """
-    from onnxscript import optimizer
-
     for name in ("onnxscript", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)
     passes.InlinePass()(model)
     # Before the general optimizer, whose own batch-norm rules would lose the statistics.
     statistics = fold_batch_norms(model)
-    optimizer.optimize(model)
+    transpose_weights(model)
+    _optimize(model)
+    drop_zero_states(model)
+    index_as_reshape(model)
+    if not keep_masks:
+        finite_masks(model)
+    # A reshape whose target became constant lets more be inferred, and so more be simplified.
+    if materialize_reshapes(model) | simplify_attention(model):
+        _optimize(model)
     passes.RemoveUnusedNodesPass()(model)
     passes.ShapeInferencePass(strict_mode=False, data_prop=True)(model)
     _check_size(model)
@@ -47,6 +62,12 @@ def canonical(model: ir.Model) -> Graph:
     )
 
 
+def _optimize(model: ir.Model) -> None:
+    from onnxscript import optimizer
+
+    optimizer.optimize(model, input_size_limit=_FOLDED_ELEMENTS, output_size_limit=_FOLDED_ELEMENTS)
+
+
 def _check_size(model: ir.Model) -> None:
     total = sum(
         value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None
@@ -60,23 +81,31 @@ def _check_size(model: ir.Model) -> None:
 
 
 def _name_nodes(model: ir.Model) -> dict[str, str]:
-    """Give every node a unique name; return the source module of each node whose module is known."""
+    """Name every node after its module and op ("encoder.0.fc1/MatMul"); return the module of each by node name.
+
+    A node of a model without modules keeps the name it has.
+    """
     used: set[str] = set()
     modules: dict[str, str] = {}
     for index, node in enumerate(model.graph.all_nodes()):
-        stem = (node.name or "").removeprefix("node_") or f"{node.op_type}_{index}"
+        module = _module(node)
+        stem = f"{module}/{node.op_type}" if module else (node.name or f"{node.op_type}_{index}").removeprefix("node_")
         name, count = stem, 1
         while name in used:
             count += 1
             name = f"{stem}_{count}"
         used.add(name)
         node.name = name
-        scopes = node.metadata_props.get(_SCOPES)
-        if scopes:
-            path = [str(scope) for scope in ast.literal_eval(scopes)]
-            if len(path) > 1 and path[-2]:
-                modules[name] = path[-2]
+        if module:
+            modules[name] = module
     return modules
+
+
+def _module(node: ir.Node) -> str:
+    """The innermost module of the exporter's scopes ("['', 'encoder', 'encoder.fc1', 'linear']")."""
+    scopes = [str(scope) for scope in ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))]
+    path = scopes[-2] if len(scopes) > 1 else ""
+    return "" if path.startswith("_empty_nn_module") else path
 
 
 def _strip(model: ir.Model) -> None:

@@ -72,7 +72,7 @@ def op_facts(model: onnx.ModelProto) -> tuple[OpFacts, ...]:
                     node.op_type,
                     [shapes.get(name) for name in node.input],
                     [shapes.get(name) for name in node.output],
-                    {name: value for name, value in numeric.items() if value is not None} | texts,
+                    {**{name: value for name, value in numeric.items() if value is not None}, **texts},
                 ),
                 parameters=sum(spec.elements for spec in constants),
                 attributes={name: value for name, value in numeric.items() if value is not None},

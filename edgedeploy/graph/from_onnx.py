@@ -13,8 +13,12 @@ from edgedeploy.graph.graph import OPSET, Graph
 from edgedeploy.tensors import TensorSpec
 
 _QUANTIZED = frozenset(
-    ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulNBits", "QAttention", "QGemm", "QLinearAdd", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"]
-)
+    {
+        "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
+        "ConvInteger", "MatMulInteger", "MatMulNBits", "QAttention", "QGemm", "QLinearAdd",
+        "DynamicQuantizeMatMul", "MatMulIntegerToFloat",
+    }
+)  # fmt: skip
 _ONNX_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 

@@ -71,7 +71,7 @@ def _check(path: Path, file: io.BufferedReader, allowed: frozenset[str]) -> None
             raise InputError(
                 f"{str(path)!r} carries compiled code, which would run on loading; nothing was loaded.",
                 found=name,
-                remedy="Save the ExportedProgram alone (torch.export.save), or use --unsafe-load if you trust the file.",
+                remedy="Save the ExportedProgram alone (torch.export.save); if you trust the file, use --unsafe-load.",
             )
     raw = _raw_payloads(path, reader, records)
     found: dict[str, frozenset[str]] = {}

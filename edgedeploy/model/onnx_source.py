@@ -79,7 +79,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         InputError: where it is no ONNX model, is larger than 2 GB, or names a data file outside its own folder.
     """
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     if path.stat().st_size > MAX_MODEL_BYTES:
         raise _too_large(path, path.stat().st_size)

@@ -10,6 +10,7 @@ import io
 import pickletools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import IO
 
 from edgedeploy.errors import InputError
 
@@ -24,7 +25,7 @@ _MEMO_GETS = frozenset({"GET", "BINGET", "LONG_BINGET"})
 _TRANSPARENT = frozenset({"PROTO", "FRAME"})
 
 
-def globals_of(program: bytes | io.BufferedIOBase, pickles: int = 1) -> frozenset[str]:
+def globals_of(program: bytes | IO[bytes], pickles: int = 1) -> frozenset[str]:
     """Dotted names of every global that ``pickles`` consecutive pickles import; ``<computed>`` for one not readable.
 
     A STACK_GLOBAL takes its two names from the stack. They are certain only if the two opcodes before it
@@ -40,7 +41,7 @@ def globals_of(program: bytes | io.BufferedIOBase, pickles: int = 1) -> frozense
     return frozenset(names)
 
 
-def _scan(stream: io.BufferedIOBase) -> set[str]:
+def _scan(stream: IO[bytes]) -> set[str]:
     names: set[str] = set()
     memo: dict[int, str | None] = {}
     pushed: tuple[str | None, str | None] = (None, None)
@@ -51,10 +52,10 @@ def _scan(stream: io.BufferedIOBase) -> set[str]:
         elif kind in _MEMO_PUTS:
             # CPython memoizes at len(memo) in both of its unpicklers as long as no key was skipped; a gap makes
             # MEMOIZE ambiguous, and then every later look-up is unknown.
-            key = len(memo) if kind == "MEMOIZE" else int(argument)
+            key = len(memo) if kind == "MEMOIZE" else int(argument or 0)
             memo[key] = pushed[1] if key <= len(memo) else None
         elif kind in _MEMO_GETS:
-            pushed = (pushed[1], memo.get(int(argument)))
+            pushed = (pushed[1], memo.get(int(argument or 0)))
         elif kind in ("GLOBAL", "INST"):
             names.add(str(argument).replace(" ", ".", 1))
             pushed = (None, None)
@@ -74,7 +75,7 @@ def safe_globals() -> frozenset[str]:
     """The names that torch's restricted unpickler takes."""
     import torch._weights_only_unpickler as unpickler
 
-    return frozenset(unpickler._get_allowed_globals())  # type: ignore[no-untyped-call]
+    return frozenset(unpickler._get_allowed_globals())
 
 
 def refuse_unsafe(path: Path, found: Mapping[str, Iterable[str]], allowed: frozenset[str]) -> None:

@@ -27,13 +27,20 @@ _OPERATOR = re.compile(
 _DUNDER = re.compile(r"__(i?)(and|or|xor|lshift|rshift)__")
 #: The names that sympy's srepr of a shape expression is made of.
 _SHAPE_NAMES = frozenset(
-    ["Symbol", "Integer", "Float", "Rational", "Add", "Mul", "Pow", "Mod", "Max", "Min", "Abs", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "Equality", "Unequality", "StrictLessThan", "LessThan", "StrictGreaterThan", "GreaterThan", "And", "Or", "Not", "Piecewise", "ITE", "true", "false", "oo", "int_oo", "floor", "ceiling", "FloorDiv", "ModularIndexing", "Where", "PythonMod", "CleanDiv", "CeilToInt", "FloorToInt", "CeilDiv", "LShift", "RShift", "PowByNatural", "FloatPow", "FloatTrueDiv", "IntTrueDiv", "IsNonOverlappingAndDenseIndicator", "TruncToFloat", "TruncToInt", "RoundToInt", "RoundDecimal", "ToFloat", "Identity"]
-)
+    {
+        "Symbol", "Integer", "Float", "Rational", "Add", "Mul", "Pow", "Mod", "Max", "Min", "Abs", "Eq", "Ne",
+        "Lt", "Le", "Gt", "Ge", "Equality", "Unequality", "StrictLessThan", "LessThan", "StrictGreaterThan",
+        "GreaterThan", "And", "Or", "Not", "Piecewise", "ITE", "floor", "ceiling", "FloorDiv",
+        "ModularIndexing", "Where", "PythonMod", "CleanDiv", "CeilToInt", "FloorToInt", "CeilDiv", "LShift",
+        "RShift", "PowByNatural", "FloatPow", "FloatTrueDiv", "IntTrueDiv", "IsNonOverlappingAndDenseIndicator",
+        "TruncToFloat", "TruncToInt", "RoundToInt", "RoundDecimal", "ToFloat", "Identity",
+    }
+)  # fmt: skip
 _SYMBOL = re.compile(r"(s|u|i|zuf|zf|q)\d+|[a-zA-Z]\w*")
 _SHAPE_SYNTAX = (
-    ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.UnaryOp, ast.USub, ast.UAdd, ast.BinOp,
-    ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE,
-    ast.Gt, ast.GtE, ast.Tuple,
+    ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.UnaryOp, ast.USub, ast.UAdd,
+    ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.Compare, ast.Eq,
+    ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Tuple,
 )  # fmt: skip
 _MAX_EXPRESSION = 10_000
 
@@ -111,5 +118,5 @@ def _refused(path: Path, found: str) -> InputError:
     return InputError(
         f"The graph in {str(path)!r} would run code on loading; nothing was loaded.",
         found=found,
-        remedy="Export the model again from its source; if you trust the file as you would a program, use --unsafe-load.",
+        remedy="Export the model again from its source; if you trust the file as a program, use --unsafe-load.",
     )

@@ -25,8 +25,8 @@ from edgedeploy.tensors import TensorSpec
 if TYPE_CHECKING:
     import torch
 
-#: A file of the old (non-zip) torch.save is five pickles, then raw tensor bytes: magic number, protocol, system, object,
-#: storage keys (torch.serialization._legacy_save).
+#: A file of the old (non-zip) torch.save is five pickles, then raw tensor bytes: magic number, protocol, system,
+#: object, storage keys (torch.serialization._legacy_save).
 _LEGACY_PICKLES = 5
 
 
@@ -45,7 +45,7 @@ def from_torchscript(path: Path, options: LoadOptions) -> TorchSource:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            script = torch.jit.load(str(path), map_location="cpu")
+            script = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise damaged(path, f"torch.jit.load: {str(error).strip().splitlines()[-1][:300]}") from error
         script.eval().float()

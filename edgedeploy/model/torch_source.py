@@ -118,7 +118,7 @@ class TorchSource:
              for spec, is_batched in zip(self.inputs, self.batched, strict=True)]
         )  # fmt: skip
         args, kwargs = self._bind(values)
-        shapes = torch.export.ShapesCollection()
+        shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
         if dynamic_batch:
             dimension = torch.export.Dim("batch")
             for value, is_batched in zip(values, self.batched, strict=True):
@@ -139,7 +139,7 @@ class TorchSource:
             raise InputError(
                 "torch.export cannot capture this model.",
                 found=f"{type(error).__name__}: {_first_lines(error)}",
-                remedy="Export it yourself (torch.export.export, see its error for the line to change) and give the .pt2.",
+                remedy="Export it yourself (the error of torch.export.export names the line) and give the .pt2.",
             ) from error
 
     def _rows_agree(self, program: ExportedProgram, values: Sequence[Any]) -> bool:
