@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from edgedeploy.errors import InputError
 from edgedeploy.model.options import LoadOptions
 from edgedeploy.tensors import TensorSpec
 
@@ -76,6 +77,18 @@ class LoadedModel:
         from edgedeploy.model.torch_source import TorchSource
 
         return self.source.module() if isinstance(self.source, TorchSource) else None
+
+    def arguments(self, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """How values, one per input in order, reach `module`: positional and keyword arguments.
+
+        Raises:
+            InputError: for an .onnx source, which has no module.
+        """
+        from edgedeploy.model.torch_source import TorchSource
+
+        if not isinstance(self.source, TorchSource):
+            raise InputError(f"{self.name} is an .onnx model and has no torch module.")
+        return self.source.arguments(values)
 
     def onnx(self) -> onnx.ModelProto | None:
         """The ONNX model as it was read; ``None`` for a torch source."""

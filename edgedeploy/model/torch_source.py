@@ -9,6 +9,7 @@ import numpy as np
 
 from edgedeploy.errors import InputError
 from edgedeploy.model.naming import output_names
+from edgedeploy.model.quiet import quiet
 from edgedeploy.tensors import TensorSpec
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ class TorchSource:
     def module(self) -> torch.nn.Module:
         """The module itself."""
         return self._module
+
+    def arguments(self, values: Sequence[Any]) -> Arguments:
+        """How values, one per input in order, reach the module."""
+        return self._bind(values)
 
     def program(self, dynamic_batch: bool) -> ExportedProgram:
         """The exported program; made once for each kind of batch.
@@ -125,11 +130,17 @@ class TorchSource:
                 if is_batched:
                     shapes[value] = {0: dimension}
         try:
-            with torch.no_grad():
+            with torch.no_grad(), quiet():
                 program = torch.export.export(
                     self._module, args, kwargs, dynamic_shapes=shapes if dynamic_batch else None, strict=False
                 )
-                if dynamic_batch and self._was_fixed and not self._rows_agree(program, values):
+                if (
+                    dynamic_batch
+                    and self._was_fixed
+                    and not rows_agree(
+                        program.module(check_guards=False), self._module, self._bind, values, self.batched
+                    )
+                ):
                     raise ValueError("the file was exported with a fixed batch, which its reshapes rely on")
                 return program
         except Exception as error:
@@ -142,24 +153,38 @@ class TorchSource:
                 remedy="Export it yourself (the error of torch.export.export names the line) and give the .pt2.",
             ) from error
 
-    def _rows_agree(self, program: ExportedProgram, values: Sequence[Any]) -> bool:
-        """True where a batch gives what its rows give one by one: a graph traced at batch 1 may have it built in."""
-        import torch
-        from torch.utils import _pytree as pytree
 
-        def run(module: torch.nn.Module, inputs: Sequence[Any]) -> list[Any]:
-            args, kwargs = self._bind(inputs)
+def rows_agree(
+    whole: torch.nn.Module, single: torch.nn.Module, bind: Bind, values: Sequence[Any], batched: Sequence[bool]
+) -> bool:
+    """True where ``whole`` on a batch gives what ``single`` gives row by row.
+
+    A graph traced at one batch size may have it built into its reshapes.
+    """
+    import torch
+    from torch.utils import _pytree as pytree
+
+    def run(module: torch.nn.Module, inputs: Sequence[Any]) -> list[Any]:
+        args, kwargs = bind(inputs)
+        with torch.no_grad():
             return pytree.tree_leaves(module(*args, **kwargs))
 
-        whole = run(program.module(check_guards=False), values)
-        for row in range(_TRACED_BATCH):
-            one = [v[row : row + 1] if is_batched else v for v, is_batched in zip(values, self.batched, strict=True)]
-            for batch, single in zip(whole, run(self._module, one), strict=True):
-                if not isinstance(batch, torch.Tensor) or not batch.ndim or batch.shape == single.shape:
+    size = next(value.shape[0] for value, is_batched in zip(values, batched, strict=True) if is_batched)
+    try:
+        together = run(whole, values)
+        for row in range(size):
+            one = [v[row : row + 1] if is_batched else v for v, is_batched in zip(values, batched, strict=True)]
+            for batch, alone in zip(together, run(single, one), strict=True):
+                if not isinstance(batch, torch.Tensor) or not batch.ndim:
                     continue
-                if not torch.allclose(batch[row : row + 1].float(), single.float(), rtol=1e-3, atol=1e-4):
+                expected = batch if batch.shape[0] != size else batch[row : row + 1]
+                if expected.shape != alone.shape:
                     return False
-        return True
+                if not torch.allclose(expected.float(), alone.float(), rtol=1e-3, atol=1e-4):
+                    return False
+    except (RuntimeError, ValueError):
+        return False
+    return True
 
 
 def example_values(inputs: Sequence[TensorSpec]) -> list[Any]:
