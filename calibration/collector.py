@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -60,15 +62,26 @@ def _session(model: onnx.ModelProto, fetch: list[str]) -> Any:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(model)
-    known = {value.name: value for value in exposed.graph.value_info}
-    present = {value.name for value in exposed.graph.output}
-    exposed.graph.output.extend(known[name] for name in fetch if name not in present)
-    content = exposed.SerializeToString()
-    del exposed
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    options.enable_cpu_mem_arena = True
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        path.write_bytes(model.SerializeToString())
+        with path.open("ab") as file:
+            file.write(_more_outputs(model, fetch).SerializeToString())
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _more_outputs(model: onnx.ModelProto, fetch: list[str]) -> onnx.ModelProto:
+    """Return a message that, appended to the serialized model, declares ``fetch`` as outputs.
+
+    Concatenated protocol buffers merge, repeated fields by appending (protobuf encoding, "Last One Wins"), so the
+    weights need no second copy in memory.
+    """
+    present = {value.name for value in model.graph.output}
+    known = {value.name: value for value in model.graph.value_info}
+    addition = onnx.ModelProto()
+    addition.graph.output.extend(known[name] for name in fetch if name not in present)
+    return addition
 
 
 def _run(

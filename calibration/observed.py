@@ -12,8 +12,8 @@ from edgedeploy.graph.graph import Graph
 #: Ops that move or reshape every value of their first input exactly once: the output's statistics are the input's.
 PERMUTING = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 
-#: Activations that every known backend fuses into the producer, so that the tensor between them never exists.
-FUSED = frozenset({"Relu", "Clip"})
+#: Activations that pass a part of their input unchanged: what else reads nothing of it need not be represented.
+CLIPPING = frozenset({"Relu", "Clip"})
 
 #: Ops whose inputs and outputs carry channels on axis 1.
 SPATIAL = frozenset(
@@ -37,33 +37,29 @@ class Observed:
     Attributes:
         tensors: float tensors to observe, in graph order, graph inputs included.
         aliases: tensors whose values are a permutation of an observed one's, by name.
-        fused: tensors that exist only between an op and the activation fused into it; not observed.
+        clipped: tensors that only Relu or Clip read, with those ops' outputs, whose ranges are theirs; backends fuse
+            the pair, and observing the tensor between would cost time and the runtime's own fusion.
         channel_axis: axis of the channels of each observed tensor; absent where it has none.
     """
 
     tensors: tuple[str, ...]
     aliases: dict[str, str]
-    fused: frozenset[str]
+    clipped: dict[str, tuple[str, ...]]
     channel_axis: dict[str, int]
 
 
-def observed_tensors(graph: Graph, include_fused: bool = False) -> Observed:
-    """Choose the tensors of a graph that can be quantized.
-
-    Args:
-        graph: the canonical graph, shapes and types inferred.
-        include_fused: also observe tensors that feed nothing but a Relu or Clip.
-    """
+def observed_tensors(graph: Graph) -> Observed:
+    """Choose the tensors of a graph that can be quantized; its shapes and types must be inferred."""
     model = graph.model.graph
     ranks = _float_ranks(model)
-    consumers: dict[str, list[str]] = defaultdict(list)
+    consumers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in model.node:
         for name in node.input:
-            consumers[name].append(node.op_type)
+            consumers[name].append(node)
     outputs = {value.name for value in model.output}
     tensors: list[str] = []
     aliases: dict[str, str] = {}
-    fused: set[str] = set()
+    clipped: dict[str, tuple[str, ...]] = {}
     axes: dict[str, int] = {}
     constants = {value.name for value in model.initializer}
     named = [(value.name, None) for value in model.input if value.name not in constants]
@@ -71,8 +67,9 @@ def observed_tensors(graph: Graph, include_fused: bool = False) -> Observed:
     for name, node in [*named, *produced]:
         if name not in ranks:
             continue
-        if not include_fused and name not in outputs and consumers[name] and set(consumers[name]) <= FUSED:
-            fused.add(name)
+        readers = {reader.op_type for reader in consumers[name]}
+        if node is not None and name not in outputs and readers and readers <= CLIPPING:
+            clipped[name] = tuple(reader.output[0] for reader in consumers[name])
             continue
         source = aliases.get(node.input[0], node.input[0]) if node is not None and node.op_type in PERMUTING else ""
         if source in axes or source in tensors:
@@ -81,9 +78,9 @@ def observed_tensors(graph: Graph, include_fused: bool = False) -> Observed:
         tensors.append(name)
         rank = ranks[name]
         if rank >= 2:
-            spatial = rank == 4 or SPATIAL & {node.op_type if node is not None else "", *consumers[name]}
+            spatial = rank == 4 or SPATIAL & {node.op_type if node is not None else "", *readers}
             axes[name] = 1 if spatial else rank - 1
-    return Observed(tuple(tensors), aliases, frozenset(fused), axes)
+    return Observed(tuple(tensors), aliases, clipped, axes)
 
 
 def _float_ranks(model: onnx.GraphProto) -> dict[str, int]:

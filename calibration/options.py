@@ -21,13 +21,11 @@ class CalibrationOptions:
         method: "minmax", "percentile", "mse", "entropy", or "auto" for the best of them per tensor.
         percentile: share of values, in percent, that the percentile method keeps inside its range.
         held_fraction: share of the samples on which threshold methods are compared.
-        include_fused: also observe tensors between an op and the Relu or Clip fused into it.
     """
 
     method: str = AUTO
     percentile: float = 99.99
     held_fraction: float = 0.125
-    include_fused: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -44,6 +42,6 @@ class CalibrationOptions:
             )
 
     @property
-    def collected(self) -> dict[str, float | bool]:
+    def collected(self) -> dict[str, float]:
         """The choices that change what is collected; the others only change how ranges are read from it."""
-        return {"held_fraction": self.held_fraction, "include_fused": self.include_fused}
+        return {"held_fraction": self.held_fraction}

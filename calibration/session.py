@@ -79,9 +79,9 @@ class Calibration:
         path = self._cache / f"{table_key(self.provenance)}.npz" if self._cache else None
         if path is not None and path.is_file():
             return replace(load_table(path, self.provenance), provenance=self.provenance)
-        observed = observed_tensors(self.graph, self.options.include_fused)
+        observed = observed_tensors(self.graph)
         tensors = collect(self.graph, self.data, observed, self._held(), self._progress)
-        table = CalibrationTable(self.provenance, tensors, observed.aliases, observed.fused)
+        table = CalibrationTable(self.provenance, tensors, observed.aliases, observed.clipped)
         if path is not None:
             save_table(table, path)
         return table
@@ -91,3 +91,20 @@ class Calibration:
         if self.options.held_fraction == 0 or len(set(self.data.hashes)) < 2:
             return frozenset()
         return frozenset(split(self.data, self.options.held_fraction)[1].hashes)
+
+
+def calibrate_to_file(
+    graph: Graph,
+    data: Dataset | None,
+    path: Path,
+    options: CalibrationOptions | None = None,
+    progress: Progress | None = None,
+) -> CalibrationTable:
+    """Calibrate and write the table, for any target to use later.
+
+    Raises:
+        InputError: the data do not fit the graph or make a tensor NaN, or ``path`` cannot be written.
+    """
+    table = Calibration(graph, data, options, progress=progress).table
+    save_table(table, path)
+    return table

@@ -43,28 +43,28 @@ class CalibrationTable:
         provenance: what it was made from.
         tensors: statistics by tensor name, in graph order.
         aliases: tensors that hold a permutation of another's values, by name.
-        fused: tensors that were not observed because a Relu or Clip is fused into their producer.
+        clipped: tensors that only Relu or Clip read, with those ops' outputs, whose ranges are theirs.
     """
 
     provenance: Provenance
     tensors: Mapping[str, TensorStatistics]
     aliases: Mapping[str, str] = field(default_factory=dict)
-    fused: frozenset[str] = frozenset()
+    clipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _ranges: dict[tuple[str, IntegerFormat, str], Range] = field(default_factory=dict, repr=False, compare=False)
     _choices: dict[tuple[str, IntegerFormat], Choice] = field(default_factory=dict, repr=False, compare=False)
 
     def __contains__(self, tensor: str) -> bool:
-        return self.aliases.get(tensor, tensor) in self.tensors
+        return self.aliases.get(tensor, tensor) in self.tensors or tensor in self.clipped
 
     def statistics(self, tensor: str) -> TensorStatistics:
         """Return what is known of one tensor; `InputError` where it was not observed."""
         name = self.aliases.get(tensor, tensor)
         if name in self.tensors:
             return self.tensors[name]
-        if tensor in self.fused:
+        if tensor in self.clipped:
             raise InputError(
-                f"Tensor {tensor!r} has no calibrated range: only a Relu or Clip reads it.",
-                remedy="Calibrate with include_fused=True for a scheme that quantizes before the activation.",
+                f"Tensor {tensor!r} was not observed: only a Relu or Clip reads it.",
+                remedy=f"Ask for what they give: {', '.join(self.clipped[tensor])}.",
             )
         raise InputError(
             f"Tensor {tensor!r} is not in the calibration table.",
@@ -75,6 +75,8 @@ class CalibrationTable:
     def range(self, tensor: str, fmt: IntegerFormat, method: str = "") -> Range:
         """Return the range that ``fmt`` should span for a tensor.
 
+        Of a tensor that only Relu or Clip read, that is the range of what they let through.
+
         Args:
             tensor: its name in the graph.
             fmt: the activation format.
@@ -84,6 +86,9 @@ class CalibrationTable:
         Raises:
             InputError: the tensor was not observed, or there is no such method.
         """
+        if tensor in self.clipped:
+            passed = [self.range(name, fmt, method) for name in self.clipped[tensor]]
+            return Range(min(item.low for item in passed), max(item.high for item in passed))
         name = self.statistics(tensor).name
         method = method or self.provenance.options.method
         key = (name, fmt, method)

@@ -54,7 +54,7 @@ def save_table(table: CalibrationTable, path: Path) -> None:
         "key": table_key(table.provenance),
         "provenance": asdict(table.provenance),
         "aliases": dict(table.aliases),
-        "fused": sorted(table.fused),
+        "clipped": {name: list(passed) for name, passed in table.clipped.items()},
         "tensors": [_scalars(statistics) for statistics in table.tensors.values()],
     }
     header["checksum"] = _checksum(header, arrays)
@@ -92,7 +92,8 @@ def load_table(path: Path, expected: Provenance | None = None) -> CalibrationTab
     if expected is not None:
         _refuse_stale(path, provenance, expected)
     tensors = {scalars["name"]: _statistics(index, scalars, arrays) for index, scalars in enumerate(header["tensors"])}
-    return CalibrationTable(provenance, tensors, header["aliases"], frozenset(header["fused"]))
+    clipped = {name: tuple(passed) for name, passed in header["clipped"].items()}
+    return CalibrationTable(provenance, tensors, header["aliases"], clipped)
 
 
 def _refuse_stale(path: Path, found: Provenance, expected: Provenance) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from edgedeploy.calibration.readers.spool import Bytes, FileBytes
 from edgedeploy.errors import InputError
 
 
@@ -36,22 +36,22 @@ class Header:
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """An array whose rows lie one after another in an open file.
+    """An array whose rows lie one after another.
 
     Attributes:
-        file: open for reading; kept open as long as the array is used.
+        content: what they lie in.
         offset: of the first row, in bytes.
         header: type and shape.
     """
 
-    file: IO[bytes] = field(repr=False)
+    content: Bytes
     offset: int
     header: Header
 
     def rows(self, start: int, count: int) -> NDArray[np.generic]:
         """Read ``count`` rows along the first axis."""
         header = self.header
-        content = os.pread(self.file.fileno(), count * header.row_bytes, self.offset + start * header.row_bytes)
+        content = self.content.read(self.offset + start * header.row_bytes, count * header.row_bytes)
         return np.frombuffer(content, header.dtype).reshape(count, *header.shape[1:])
 
     def all(self) -> NDArray[np.generic]:
@@ -92,15 +92,15 @@ def read_header(stream: IO[bytes], what: str) -> Header:
 def open_npy(path: Path) -> ArrayFile:
     """Open a .npy file; `InputError` where it is not one or is cut short."""
     try:
-        file = path.open("rb")
+        with path.open("rb") as file:
+            header = read_header(file, str(path))
+            offset = file.tell()
+        size = path.stat().st_size - offset
     except OSError as error:
         raise InputError(f"{path} cannot be read.", found=str(error)) from None
-    header = read_header(file, str(path))
-    offset = file.tell()
-    size = path.stat().st_size - offset
     if size < header.size_bytes:
         raise InputError(f"{path} is cut short.", found=f"{size} of {header.size_bytes} bytes")
-    return ArrayFile(file, offset, header)
+    return ArrayFile(FileBytes(path), offset, header)
 
 
 def chunks(stream: IO[bytes], size: int) -> Iterator[bytes]:

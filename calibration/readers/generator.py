@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import math
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from edgedeploy.calibration.readers.reader import (
     no_samples,
     samples_in,
 )
+from edgedeploy.calibration.readers.spool import Spool
 from edgedeploy.errors import InputError
 from edgedeploy.tensors import TensorSpec
 
@@ -71,7 +72,7 @@ class GeneratorReader:
 
     def __init__(self, source: Source, inputs: Sequence[TensorSpec], name: str) -> None:
         self._name, self._inputs = name, tuple(inputs)
-        self._spool = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115 - lives as long as the reader
+        self._spool = Spool()
         self._places: list[dict[str, tuple[int, tuple[int, ...]]]] = []
         self._label_rows: list[NDArray[np.generic]] = []
         self._fill(source)
@@ -101,9 +102,7 @@ class GeneratorReader:
         sample: Sample = {}
         for spec in self._inputs:
             offset, shape = self._places[index][spec.name]
-            self._spool.seek(offset)
-            count = int(np.prod(shape))
-            content = self._spool.read(count * np.dtype(spec.dtype).itemsize)
+            content = self._spool.read(offset, math.prod(shape) * np.dtype(spec.dtype).itemsize)
             sample[spec.name] = np.frombuffer(content, spec.dtype).reshape(shape)
         return sample
 
@@ -153,12 +152,7 @@ class GeneratorReader:
 
     def _write(self, value: NDArray[np.generic], spec: TensorSpec, what: str) -> tuple[int, tuple[int, ...]]:
         value = conform(value, spec, what)
-        offset = self._spool.seek(0, 2)
-        try:
-            self._spool.write(value.tobytes())
-        except OSError as error:
-            raise InputError(f"{what} cannot be kept on disk.", found=str(error), remedy="Free disk space.") from None
-        return offset, value.shape
+        return self._spool.append(value.tobytes()), value.shape
 
     def _failed(self, error: Exception) -> InputError:
         return InputError(f"The data callable {self._name} failed.", found=f"{type(error).__name__}: {error}")

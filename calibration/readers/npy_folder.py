@@ -38,8 +38,7 @@ class _FilesReader:
         self._paths, self._spec, self._source = paths, spec, source
         self._labels: ArrayFile | None = open_npy(labels) if labels else None
         for path in paths:
-            with (array := open_npy(path)).file:
-                conform(_stand_in(array), spec, str(path))
+            conform(_stand_in(open_npy(path)), spec, str(path))
         counts = {"files": len(paths)}
         if self._labels is not None:
             counts[LABELS] = self._labels.header.shape[0] if self._labels.header.shape else 0
@@ -58,8 +57,7 @@ class _FilesReader:
 
     def read(self, index: int) -> Sample:
         path = self._paths[index]
-        with (array := open_npy(path)).file:
-            return {self._spec.name: conform(array.all(), self._spec, str(path))}
+        return {self._spec.name: conform(open_npy(path).all(), self._spec, str(path))}
 
     def describe(self, index: int) -> str:
         return self._paths[index].name

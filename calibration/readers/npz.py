@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from edgedeploy.calibration.readers.array_file import ArrayFile, Header, chunks, read_header
 from edgedeploy.calibration.readers.arrays import ArraysReader
+from edgedeploy.calibration.readers.spool import FileBytes, Spool
 from edgedeploy.errors import InputError
 from edgedeploy.tensors import TensorSpec
 
@@ -25,14 +25,13 @@ def open_npz(path: Path, inputs: Sequence[TensorSpec]) -> ArraysReader:
     Raises:
         InputError: not an .npz, damaged, holding pickled objects, or not fitting the model.
     """
-    file = path.open("rb")
     try:
-        with zipfile.ZipFile(file) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             arrays = {
                 info.filename.removesuffix(".npy"): _member(archive, info, file, path) for info in archive.infolist()
             }
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise InputError(f"{path} is not an .npz file, or it is damaged.", found=str(error)) from None
+        raise InputError(f"{path} is not an npz file, or it is damaged.", found=str(error)) from None
     return ArraysReader(arrays, inputs, str(path))
 
 
@@ -43,8 +42,8 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: IO[bytes], pa
         if info.file_size - stream.tell() < header.size_bytes:
             raise InputError(f"{what} is cut short.", found=f"{info.file_size} bytes for shape {header.shape}")
         if info.compress_type != zipfile.ZIP_STORED:
-            return _unpacked(stream, header, what)
-        return ArrayFile(file, _data_start(file, info) + stream.tell(), header)
+            return _unpacked(stream, header)
+        return ArrayFile(FileBytes(path), _data_start(file, info) + stream.tell(), header)
 
 
 def _data_start(file: IO[bytes], info: zipfile.ZipInfo) -> int:
@@ -53,13 +52,9 @@ def _data_start(file: IO[bytes], info: zipfile.ZipInfo) -> int:
     return info.header_offset + _LOCAL_HEADER.size + int(name) + int(extra)
 
 
-def _unpacked(stream: IO[bytes], header: Header, what: str) -> ArrayFile:
-    """Unpack into a nameless temporary file: random access without holding the array in memory."""
-    spool = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115 - lives as long as the array
-    try:
-        for content in chunks(stream, header.size_bytes):
-            spool.write(content)
-        spool.flush()
-    except OSError as error:
-        raise InputError(f"{what} cannot be unpacked.", found=str(error), remedy="Free disk space.") from None
+def _unpacked(stream: IO[bytes], header: Header) -> ArrayFile:
+    """Unpack to disk: random access without holding the array in memory."""
+    spool = Spool()
+    for content in chunks(stream, header.size_bytes):
+        spool.append(content)
     return ArrayFile(spool, 0, header)

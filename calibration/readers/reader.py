@@ -110,12 +110,13 @@ def samples_in(shape: tuple[int, ...], spec: TensorSpec, source: str) -> tuple[i
 def conform(value: NDArray[np.generic], spec: TensorSpec, what: str) -> NDArray[np.generic]:
     """Give one sample the input's dtype and batch axis; `InputError` where its shape does not fit."""
     check_dtype(value.dtype, spec, what)
+    found = value.shape
     if len(value.shape) == len(spec.shape) - 1 and leading_rows(spec) == 1:
         value = value[None]
     if len(value.shape) != len(spec.shape) or not _matches(value.shape, _one_sample(spec)):
         raise InputError(
             f"{what}: the shape of input {spec.name!r} does not fit the model.",
-            found=f"({', '.join(map(str, value.shape))})",
+            found=f"({', '.join(map(str, found))})",
             remedy=f"Each sample must have shape ({', '.join(map(str, _one_sample(spec)))}).",
         )
     return np.ascontiguousarray(value, dtype=spec.dtype)
