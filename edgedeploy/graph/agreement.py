@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,7 @@ class Agreement:
         )
 
 
-def compare(model: LoadedModel, graph: Graph, samples: Iterable[Mapping[str, NDArray[np.generic]]]) -> Agreement:
+def compare(model: LoadedModel, graph: Graph, samples: Sequence[Mapping[str, NDArray[np.generic]]]) -> Agreement:
     """Run both on every sample; without samples, on one made-up one."""
     import onnxruntime
 
@@ -60,18 +60,17 @@ def compare(model: LoadedModel, graph: Graph, samples: Iterable[Mapping[str, NDA
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(graph.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [spec.name for spec in graph.outputs]
-    taken = list(samples)
-    made_up = not taken
+    made_up = not samples
     if made_up:
-        taken = [{spec.name: example_array(spec) for spec in model.inputs}]
+        samples = [{spec.name: example_array(spec) for spec in model.inputs}]
     cosine, absolute, relative = 1.0, 0.0, 0.0
-    for sample in taken:
+    for sample in samples:
         expected = model.reference(sample)
         feeds = {spec.name: np.ascontiguousarray(sample[spec.name]) for spec in graph.inputs}
         for name, value in zip(names, session.run(names, feeds), strict=True):
             here = _difference(np.asarray(expected[name]), np.asarray(value))
             cosine, absolute, relative = min(cosine, here[0]), max(absolute, here[1]), max(relative, here[2])
-    return Agreement(cosine, absolute, relative, len(taken), made_up)
+    return Agreement(cosine, absolute, relative, len(samples), made_up)
 
 
 def _difference(expected: NDArray[np.generic], got: NDArray[np.generic]) -> tuple[float, float, float]:

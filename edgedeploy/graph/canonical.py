@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import logging
 
 import onnx
 import onnx_ir as ir
@@ -33,8 +32,6 @@ def canonical(model: ir.Model, *, keep_masks: bool = False) -> Graph:
     Raises:
         InputError: where the weights exceed one file, or a tensor's type cannot be inferred.
     """
-    for name in ("onnxscript", "onnx_ir"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     passes.InlinePass()(model)
     # Before the general optimizer, whose own batch-norm rules would lose the statistics.
     statistics = fold_batch_norms(model)

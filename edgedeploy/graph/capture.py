@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import re
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx_ir as ir
 
 from edgedeploy.errors import InputError, ToolFailedError
-from edgedeploy.graph.agreement import Agreement, compare
+from edgedeploy.graph.agreement import compare
 from edgedeploy.graph.canonical import canonical
 from edgedeploy.graph.graph import OPSET, Graph, graph_from_onnx
+from edgedeploy.model.quiet import quiet
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from torch.export import ExportedProgram
 
@@ -44,31 +42,46 @@ def capture(
         ToolFailedError: where the graph's outputs differ from the model's.
     """
     dynamic = model.options.dynamic_batch if dynamic_batch is None else dynamic_batch
+    samples = list(samples)
+    graph = _canonical(model, dynamic, keep_masks=False)
+    agreement = compare(model, graph, samples)
+    if not agreement.agrees:
+        # A fully masked row is the one case in which finite masks are not exact.
+        graph = _canonical(model, dynamic, keep_masks=True)
+        agreement = compare(model, graph, samples)
+    if not agreement.agrees:
+        raise ToolFailedError(
+            "The captured graph does not compute what the model computes.",
+            found=str(agreement),
+            remedy="This is usually a branch on the input's values, which export froze; remove it from forward().",
+        )
+    return replace(graph, agreement=agreement)
+
+
+def _canonical(model: LoadedModel, dynamic: bool, keep_masks: bool) -> Graph:
     program = model.program(dynamic)
-    if program is None:
-        proto = model.onnx()
-        assert proto is not None
-        graph = graph_from_onnx(proto, model.inputs, dynamic_batch=dynamic)
-    else:
-        graph = canonical(_to_onnx(model, program, dynamic))
-    return _proved(model, graph, samples)
+    if program is not None:
+        with quiet():
+            return canonical(_to_onnx(model, program), keep_masks=keep_masks)
+    proto = model.onnx()
+    assert proto is not None
+    return graph_from_onnx(proto, model.inputs, dynamic_batch=dynamic, keep_masks=keep_masks)
 
 
-def _to_onnx(model: LoadedModel, program: ExportedProgram, dynamic: bool) -> ir.Model:
+def _to_onnx(model: LoadedModel, program: ExportedProgram) -> ir.Model:
     import torch
 
-    with _silence():
-        try:
-            exported = torch.onnx.export(
-                program, dynamo=True, opset_version=OPSET, optimize=False, verbose=False, external_data=False
-            )
-        except Exception as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise InputError(
-                "torch.onnx cannot translate this model.",
-                found=f"{type(error).__name__}: {' / '.join(lines[:3])[:500]}",
-                remedy="Replace the operator named above, or give the model as .onnx.",
-            ) from error
+    try:
+        exported = torch.onnx.export(
+            program, dynamo=True, opset_version=OPSET, optimize=False, verbose=False, external_data=False
+        )
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise InputError(
+            "torch.onnx cannot translate this model.",
+            found=f"{type(error).__name__}: {' / '.join(lines[:3])[:500]}",
+            remedy="Replace the operator named above, or give the model as .onnx.",
+        ) from error
     if exported is None:
         raise ToolFailedError("torch.onnx.export returned nothing.")
     intermediate: ir.Model = exported.model
@@ -115,33 +128,3 @@ def _rename(graph: ir.Graph, values: list[ir.Value], names: list[str]) -> None:
         value.name = f"edgedeploy_port_{index}"
     for value, name in zip(values, names, strict=True):
         value.name = name
-
-
-def _proved(model: LoadedModel, graph: Graph, samples: Iterable[Mapping[str, NDArray[np.generic]]]) -> Graph:
-    from dataclasses import replace
-
-    agreement = compare(model, graph, samples)
-    if not agreement.agrees:
-        raise ToolFailedError(
-            "The captured graph does not compute what the model computes.",
-            found=str(agreement),
-            remedy="This is usually a data-dependent branch that export has frozen; remove it from forward().",
-        )
-    return replace(graph, agreement=agreement)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """The exporter prints progress and warns about its own internals; a user can do nothing about either."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-__all__ = ["Agreement", "capture"]

@@ -22,7 +22,7 @@ _QUANTIZED = frozenset(
 _ONNX_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 
-def normalise(model: onnx.ModelProto, inputs: Sequence[TensorSpec], dynamic_batch: bool) -> Graph:
+def normalise(model: onnx.ModelProto, inputs: Sequence[TensorSpec], dynamic_batch: bool, keep_masks: bool) -> Graph:
     """See `edgedeploy.graph.graph.graph_from_onnx`."""
     _refuse_quantized(model)
     _refuse_foreign(model)
@@ -30,7 +30,7 @@ def normalise(model: onnx.ModelProto, inputs: Sequence[TensorSpec], dynamic_batc
     _drop_weight_inputs(intermediate)
     _to_opset(intermediate)
     _fix_inputs(intermediate, {spec.name: spec for spec in inputs}, dynamic_batch)
-    return canonical(intermediate)
+    return canonical(intermediate, keep_masks=keep_masks)
 
 
 def _refuse_quantized(model: onnx.ModelProto) -> None:

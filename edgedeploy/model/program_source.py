@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgedeploy.errors import InputError
 from edgedeploy.model.finite import check_finite
-from edgedeploy.model.torch_source import Arguments, TorchSource
+from edgedeploy.model.torch_source import Arguments, Bind, TorchSource, example_values, rows_agree
 from edgedeploy.tensors import Dimension, TensorSpec
 
 if TYPE_CHECKING:
+    import torch
     from torch.export import ExportedProgram
 
 
@@ -39,10 +40,32 @@ def source_of_program(path: Path, program: ExportedProgram, given: Sequence[Tens
 
     module = program.module(check_guards=False)
     check_finite(path, module)
-    static = all(spec.is_static for spec in specs)
-    one = [TensorSpec(spec.name, (1, *spec.shape[1:]) if spec.shape[:1] == ("batch",) else spec.shape, spec.dtype)
-           for spec in specs]  # fmt: skip
-    return TorchSource(module, one, bind, program=program if static else None)
+    if all(spec.is_static for spec in specs):
+        fixed = _fixed_batch(specs)
+        if fixed > 1:
+            return _rebatched(module, specs, bind, fixed)
+        return TorchSource(module, specs, bind, program=program)
+    return TorchSource(module, specs, bind)
+
+
+def _fixed_batch(specs: Sequence[TensorSpec]) -> int:
+    """The first axis that all inputs share, if there is one: most likely the batch the program was traced with."""
+    firsts = {spec.shape[0] for spec in specs if len(spec.shape) > 1}
+    return int(firsts.pop()) if len(firsts) == 1 else 1
+
+
+def _rebatched(module: torch.nn.Module, specs: Sequence[TensorSpec], bind: Bind, batch: int) -> TorchSource:
+    """Take a program of a fixed batch with a batch of 1 where that computes the same, else as it is."""
+    batched = [len(spec.shape) > 1 for spec in specs]
+    one = [TensorSpec(spec.name, (1, *spec.shape[1:]), spec.dtype) if is_batched else spec
+           for spec, is_batched in zip(specs, batched, strict=True)]  # fmt: skip
+    if rows_agree(module, module, bind, example_values(specs), batched):
+        source = TorchSource(module, one, bind, fixed_when_made=True)
+        source.notes.append(f"the file was exported with a batch of {batch}; it is taken with a batch of 1")
+    else:
+        source = TorchSource(module, specs, bind)
+        source.notes.append(f"the batch is {batch}: the file was exported with it, and its reshapes rely on it")
+    return source
 
 
 _TENSOR = object()

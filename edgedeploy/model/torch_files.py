@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +17,7 @@ from edgedeploy.model.finite import check_finite
 from edgedeploy.model.options import LoadOptions
 from edgedeploy.model.pickles import globals_of, refuse_unsafe
 from edgedeploy.model.program_source import source_of_program
+from edgedeploy.model.quiet import quiet
 from edgedeploy.model.torch_source import TorchSource, example_values
 from edgedeploy.model.weights import build, find_state_dict, fit, read_safetensors
 from edgedeploy.tensors import TensorSpec
@@ -42,8 +42,7 @@ def from_torchscript(path: Path, options: LoadOptions) -> TorchSource:
     from torch._export.converter import TS2EPConverter
 
     inputs = _need_inputs(path, "TorchScript", options)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with quiet():
         try:
             script = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
         except RuntimeError as error:
