@@ -46,7 +46,7 @@ def entropy_calibrator(
             install="Use the explicit Q/DQ model instead; TensorRT 11 takes nothing else.",
         )
 
-    class EntropyCalibrator(trt.IInt8EntropyCalibrator2):  # type: ignore[misc, name-defined]
+    class EntropyCalibrator(trt.IInt8EntropyCalibrator2):  # type: ignore[misc]
         """Serves batches; the four methods are those of TensorRT's interface."""
 
         def __init__(self) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MODEL, ENGINE, EMULATION = "model.onnx", "model.engine", "emulation.onnx"
 FLOAT_MODEL, CACHE = "model_float.onnx", "calibration.cache"
-BUILD_SH, BUILD_PY, BUILD_JSON = "build.sh", "build.py", "build.json"
+BUILD_SH, BUILD_PY, GPU_PY, BUILD_JSON = "build.sh", "build.py", "device_gpu.py", "build.json"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def write_package(
     config = _config(settings, contract, ranges, int8=int8, legacy=legacy is not None)
     (folder / BUILD_JSON).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     package = resources.files("edgedeploy.exporters.tensorrt")
-    (folder / BUILD_PY).write_text((package / "device_build.py").read_text(encoding="utf-8"), encoding="utf-8")
+    for name, source in ((BUILD_PY, "device_build.py"), (GPU_PY, "device_gpu.py")):
+        (folder / name).write_bytes((package / source).read_bytes())
     if not settings.rtx:
         template = jinja2.Template(
             (package / "build.sh.j2").read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined, trim_blocks=True
