@@ -20,7 +20,9 @@ from edgedeploy.calibration.ranges import Range
 from edgedeploy.calibration.scheme import IntegerFormat, Placement, Scheme
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
+    from numpy.typing import NDArray
 
 
 class TensorRange(Protocol):
@@ -37,8 +39,40 @@ class TensorRange(Protocol):
         ...
 
 
+class ChannelMeans(Protocol):
+    """Means per channel along an axis."""
+
+    @property
+    def axis(self) -> int:
+        """The channel axis."""
+        ...
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Shape (channels,)."""
+        ...
+
+
+class Statistics(Protocol):
+    """What bias correction needs to know of a tensor."""
+
+    @property
+    def name(self) -> str:
+        """The tensor that was observed: another one where this one only reorders its values."""
+        ...
+
+    @property
+    def channels(self) -> ChannelMeans | None:
+        """Means per channel, ``None`` for a tensor without a channel axis."""
+        ...
+
+
 class RangeTable(Protocol):
     """What `quantize` needs of a calibration table."""
+
+    def statistics(self, tensor: str) -> Statistics:
+        """What is known of a float tensor."""
+        ...
 
     def range(self, tensor: str, fmt: IntegerFormat) -> TensorRange:
         """The chosen range of a float tensor for a number format."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgedeploy.calibration.quantizer.absorb import absorb_activations
+from edgedeploy.calibration.quantizer.bias_correction import correct_biases
 from edgedeploy.calibration.quantizer.emit import emit
 from edgedeploy.calibration.quantizer.plan import RangeTable, make_plan
 from edgedeploy.calibration.quantizer.prepare import prepared
@@ -28,6 +29,7 @@ def quantize(
     *,
     exclude: frozenset[str] = _NOTHING,
     higher: frozenset[str] = _NOTHING,
+    bias_correction: bool = True,
 ) -> onnx.ModelProto:
     """Quantize a float graph into a Q/DQ model.
 
@@ -43,6 +45,7 @@ def quantize(
         scheme: the backend's rules.
         exclude: names of nodes to leave float.
         higher: names of tensors to store in ``scheme.higher``; where that is ``None``, name nodes in ``exclude``.
+        bias_correction: take the mean error of rounded weights out of the biases (`bias_correction.py`).
 
     Returns:
         A model in the graph's own opset (20), or in opset 21 where a format is not 8 bits wide.
@@ -57,10 +60,12 @@ def quantize(
     _known(higher, set(topology.floats), "float tensor")
     selection = select(topology, scheme, exclude)
     plan = make_plan(topology, selection, table, scheme, higher)
+    if bias_correction and correct_biases(model, topology, plan, table):
+        topology = index(model)
+        plan = make_plan(topology, selection, table, scheme, higher)
     if scheme.absorbed_activations:
         topology = absorb_activations(topology, selection, plan)
-    result = emit(model, topology, plan)
-    return result
+    return emit(model, topology, plan)
 
 
 def _known(names: frozenset[str], existing: set[str], what: str) -> None:

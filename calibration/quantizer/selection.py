@@ -39,6 +39,7 @@ def select(topology: Topology, scheme: Scheme, exclude: frozenset[str]) -> Selec
     integer: set[str] = set()
     inner: set[str] = set()
     biases: set[str] = set()
+    fused_biases = _fused_biases(topology) if scheme.fused_bias else {}
     for node in topology.nodes:
         if node.name in floating or not _quantizable(node, topology, scheme):
             continue
@@ -47,11 +48,11 @@ def select(topology: Topology, scheme: Scheme, exclude: frozenset[str]) -> Selec
             integer.add(node.name)
             inner.add(node.input[0])
             continue
-        matmul = _biased_matmul(node, topology, integer) if scheme.fused_bias else None
-        if matmul is not None:
+        if node.name in fused_biases:
             integer.add(node.name)
-            biases.add(node.name)
-            inner.add(matmul.output[0])
+            if fused_biases[node.name] in integer:
+                biases.add(node.name)
+                inner.add(_product(node, topology))
             continue
         if not scheme.computes(node.op_type):
             continue
@@ -105,25 +106,28 @@ def _fusible(before: onnx.NodeProto | None, node: onnx.NodeProto, topology: Topo
     )
 
 
-def _biased_matmul(node: onnx.NodeProto, topology: Topology, integer: set[str]) -> onnx.NodeProto | None:
-    """The MatMul by a weight of which ``node`` adds the bias, one constant per output channel."""
-    if node.op_type != "Add":
+def bias_add(matmul: onnx.NodeProto, topology: Topology) -> onnx.NodeProto | None:
+    """The Add that gives a MatMul by a weight its bias, one constant per output channel; ``None`` where none does."""
+    if matmul.op_type != "MatMul" or matmul.input[1] not in topology.constants:
         return None
-    for position in (0, 1):
-        matmul = topology.producer.get(node.input[position])
-        other = node.input[1 - position]
-        if (
-            matmul is not None
-            and matmul.op_type == "MatMul"
-            and matmul.name in integer
-            and matmul.input[1] in topology.constants
-            and other in topology.constants
-            and topology.shapes[other][-1:] == topology.shapes[matmul.input[1]][-1:]
-            and all(size == 1 for size in topology.shapes[other][:-1])
-            and _sole_reader(matmul.output[0], topology)
-        ):
-            return matmul
-    return None
+    if not _sole_reader(matmul.output[0], topology):
+        return None
+    node, position = topology.consumers[matmul.output[0]][0]
+    if node.op_type != "Add" or node.input[1 - position] not in topology.constants:
+        return None
+    shape = topology.shapes[node.input[1 - position]]
+    columns = topology.shapes[matmul.input[1]][-1]
+    return node if shape[-1:] == (columns,) and all(size == 1 for size in shape[:-1]) else None
+
+
+def _fused_biases(topology: Topology) -> dict[str, str]:
+    """MatMul by the Add that is its bias, both by name."""
+    pairs = ((bias_add(node, topology), node) for node in topology.nodes)
+    return {add.name: matmul.name for add, matmul in pairs if add is not None}
+
+
+def _product(add: onnx.NodeProto, topology: Topology) -> str:
+    return next(name for name in add.input if name not in topology.constants)
 
 
 def _sole_reader(name: str, topology: Topology) -> bool:

@@ -1,0 +1,79 @@
+"""Run a float or Q/DQ graph in ONNX Runtime as written, with every optimization off, to measure what rounding does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgedeploy.graph.graph import Graph
+
+Samples = Iterable[Mapping[str, "NDArray[Any]"]]
+
+
+def simulate(graph: Graph | onnx.ModelProto, samples: Samples, *, threads: int = 0) -> dict[str, NDArray[Any]]:
+    """Outputs of a graph, computed node by node.
+
+    ONNX Runtime's optimizer rewrites Q/DQ graphs into its own integer kernels, which round a little differently and
+    on x86 without VNNI may saturate; with it off, every backend's graph is computed the same exact way.
+
+    Args:
+        graph: a `Graph` or a model.
+        samples: feeds, by input name.
+        threads: of one inference; 0 lets ONNX Runtime choose.
+
+    Returns:
+        By output name, the outputs of all samples, shape (samples, *output shape).
+    """
+    return Simulator(graph, optimized=False, threads=threads).run(samples)
+
+
+class Simulator:
+    """A session that is made once and run on several sets of samples.
+
+    Args:
+        graph: a `Graph` or a model.
+        optimized: let ONNX Runtime optimize; right for float graphs only.
+        threads: of one inference; 0 lets ONNX Runtime choose.
+    """
+
+    def __init__(self, graph: Graph | onnx.ModelProto, *, optimized: bool, threads: int = 0) -> None:
+        import onnxruntime
+
+        model = graph if isinstance(graph, onnx.ModelProto) else graph.model
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads
+        if not optimized:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        self._outputs = [value.name for value in self._session.get_outputs()]
+
+    def run(self, samples: Samples) -> dict[str, NDArray[Any]]:
+        """Outputs of all samples by name, shape (samples, *output shape)."""
+        results = [self._session.run(self._outputs, dict(sample)) for sample in samples]
+        return {name: np.stack([result[place] for result in results]) for place, name in enumerate(self._outputs)}
+
+
+def sqnr_db(reference: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> float:
+    """Signal-to-quantization-noise ratio in dB over all float outputs; infinite where they are equal.
+
+    Each output counts with its own signal: the noise-to-signal ratios are averaged, so that a large output does not
+    hide what happens to a small one.
+    """
+    ratios = []
+    for name, values in reference.items():
+        if values.dtype.kind != "f":
+            continue
+        signal = float(np.square(values, dtype=np.float64).sum())
+        noise = float(np.square(values.astype(np.float64) - outputs[name]).sum())
+        ratios.append(noise / signal if signal else float(noise > 0))
+    mean = float(np.mean(ratios)) if ratios else 0.0
+    return float("inf") if mean == 0 else -10 * float(np.log10(mean))
