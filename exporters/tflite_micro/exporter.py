@@ -1,0 +1,138 @@
+"""`TfliteMicroExporter`: int8 first, int16 activations as the cure where int8 fails its quality gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgedeploy.device_profiles.schema import BUDGET_KEYS, DeviceProfile
+from edgedeploy.exporters.tflite_micro.checks import check_graph, check_memory
+from edgedeploy.exporters.tflite_micro.contract import contract_of
+from edgedeploy.exporters.tflite_micro.estimates import flash_figure, planned_ram_figure
+from edgedeploy.exporters.tflite_micro.firmware.bundle import FirmwareModel, write_firmware
+from edgedeploy.exporters.tflite_micro.lowering import WriterOptions
+from edgedeploy.exporters.tflite_micro.memory import peak_memory
+from edgedeploy.exporters.tflite_micro.writer import WrittenModel, write_tflite
+
+from edgedeploy.errors import InputError
+from edgedeploy.evidence import Evidence, Figure
+from edgedeploy.interfaces import Artefact, ExportContext, Json, Rejection, Selection
+
+if TYPE_CHECKING:
+    from edgedeploy.calibration.scheme import Scheme
+
+MODEL_FILE = "model.tflite"
+FIRMWARE = "firmware"
+
+#: Candidates in order, with the scheme of each.
+CANDIDATES = {"int8": "tflite", "int16x8": "tflite-int16x8"}
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Backend options: ``per_tensor_fc`` (true/false) for runtimes before 2024."""
+
+    per_tensor_fc: bool = False
+
+    @classmethod
+    def parse(cls, profile: DeviceProfile, given: Mapping[str, str]) -> ExportOptions:
+        """Profile options overridden by the command line's; `InputError` for an unknown key or value."""
+        merged = {**{key: str(value).lower() for key, value in profile.quantization.options.items()}, **given}
+        unknown = sorted(set(merged) - {"per_tensor_fc"})
+        if unknown:
+            raise InputError(
+                f"The tflite_micro backend has no option {unknown[0]!r}.", remedy="It takes: per_tensor_fc."
+            )
+        value = merged.get("per_tensor_fc", "false").lower()
+        if value not in ("true", "false"):
+            raise InputError("per_tensor_fc is true or false.", found=value)
+        return cls(value == "true")
+
+
+class TfliteMicroExporter:
+    """Writes a .tflite through own code and puts the firmware sources around it."""
+
+    selection = Selection.FIRST_PASSING
+
+    def candidates(self, context: ExportContext) -> Iterator[Artefact]:
+        """Yield the int8 model; then, where a quality gate rejected it, int16 activations with int8 weights.
+
+        Raises:
+            UnsupportedOpError: before any work, for an op no kernel computes.
+            InputError: for dynamic shapes, int64 inputs, an unknown option, or a model larger than the device.
+        """
+        options = ExportOptions.parse(context.profile, context.options)
+        if context.pinned is not None and context.pinned not in CANDIDATES:
+            raise InputError(
+                f"The tflite_micro backend has no candidate {context.pinned!r}.",
+                remedy=f"Choose one of: {', '.join(CANDIDATES)}.",
+            )
+        check_graph(context.graph.model)
+        if context.pinned in (None, "int8"):
+            yield self._make(context, "int8", options)
+        if context.pinned == "int16x8":
+            yield self._make(context, "int16x8", options)
+        elif context.pinned is None and _quality_failed(context.rejections):
+            cure = self._cure(context, options)
+            if cure is not None:
+                yield cure
+
+    def _cure(self, context: ExportContext, options: ExportOptions) -> Artefact | None:
+        """The int16 candidate, where this model has one: a kernel may be missing or the device too small."""
+        try:
+            return self._make(context, "int16x8", options)
+        except InputError as error:
+            context.progress.note(f"no int16x8 candidate: {error.what} {error.found}")
+            return None
+
+    def _make(self, context: ExportContext, candidate: str, options: ExportOptions) -> Artefact:
+        from edgedeploy.calibration.quantizer import quantize
+        from edgedeploy.calibration.schemes import SCHEMES
+
+        scheme: Scheme = SCHEMES[CANDIDATES[candidate]]
+        quantized = quantize(context.graph, context.calibration.table, scheme)
+        written = write_tflite(quantized, WriterOptions(per_channel_fc=not options.per_tensor_fc))
+        check_memory(written, context.profile)
+        folder = context.work_dir / candidate
+        folder.mkdir(parents=True)
+        (folder / MODEL_FILE).write_bytes(written.content)
+        contract = contract_of(written)
+        write_firmware(folder / FIRMWARE, FirmwareModel.of(context.model.name, written, contract, context.profile))
+        return Artefact(
+            candidate=candidate,
+            folder=folder,
+            main=Path(MODEL_FILE),
+            contract=contract,
+            scheme=scheme.name,
+            figures=self._figures(written),
+            details={"model_name": context.model.name, **self._details(written)},
+            data_free=context.calibration.data_free,
+        )
+
+    def _figures(self, written: WrittenModel) -> tuple[Figure, ...]:
+        size = len(written.content)
+        return (
+            Figure("size_mb", size / 1e6, Evidence.ARTEFACT, "bytes of model.tflite"),
+            flash_figure(size, written.model),
+            planned_ram_figure(peak_memory(written.model).size_bytes, written.model),
+        )
+
+    def _details(self, written: WrittenModel) -> dict[str, Json]:
+        counts: dict[str, int] = {}
+        for operator in written.model.operators:
+            counts[operator.builtin] = counts.get(operator.builtin, 0) + 1
+        peak = peak_memory(written.model)
+        return {
+            "operators": dict(sorted(counts.items())),
+            "peak_activation_bytes": peak.size_bytes,
+            "peak_operator": peak.operator,
+            "ai_edge_litert": metadata.version("ai-edge-litert"),
+        }
+
+
+def _quality_failed(rejections: list[Rejection]) -> bool:
+    """True where something other than a budget failed: wider activations cannot cure size, memory or time."""
+    return any(gate not in BUDGET_KEYS for rejection in rejections for gate in rejection.failed_gates)

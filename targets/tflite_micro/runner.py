@@ -1,0 +1,80 @@
+"""`TfliteMicroRunner`: the real interpreter on this host, or a board that reports over a serial line."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from edgedeploy.exporters.tflite_micro.estimates import KERNEL_MARGIN, measured_ram_figure
+from edgedeploy.exporters.tflite_micro.firmware.bundle import complete_firmware
+from edgedeploy.targets.tflite_micro.codes import real, stored
+from edgedeploy.targets.tflite_micro.listing import operator_listing
+from edgedeploy.targets.tflite_micro.simulator import simulate
+
+from edgedeploy.errors import InputError
+from edgedeploy.evidence import Evidence, Figure
+from edgedeploy.interfaces import Artefact, RunJob, RunResult
+
+if TYPE_CHECKING:
+    from edgedeploy.device_profiles.schema import DeviceProfile
+
+FIRMWARE = "firmware"
+
+#: Host-sized runs stay short: samples beyond this many are not run.
+SAMPLES_LIMIT = 1000
+
+
+class TfliteMicroRunner:
+    """Runs the saved .tflite; proves numerics and the arena, says nothing of latency."""
+
+    def run(self, artefact: Artefact, job: RunJob) -> RunResult:
+        """Run over a prefix of the samples.
+
+        Raises:
+            MissingToolError: tflite-micro (or, for a board, pyserial) is not installed.
+            ToolFailedError: the interpreter or the board failed.
+            InputError: for a device that this backend cannot reach.
+        """
+        if job.device.startswith("serial:"):
+            from edgedeploy.targets.tflite_micro.board import run_on_board
+
+            return run_on_board(artefact, job)
+        if job.device:
+            raise InputError(
+                f"A microcontroller cannot be reached as {job.device!r}.",
+                remedy="Use --device serial:PORT with the bundle's firmware on the board, or leave --device out.",
+            )
+        return self._simulated(artefact, job)
+
+    def _simulated(self, artefact: Artefact, job: RunJob) -> RunResult:
+        taken = list(job.samples.take(SAMPLES_LIMIT))
+        inputs = [stored(port, [sample[port.source_name] for sample in taken]) for port in artefact.contract.inputs]
+        ports = artefact.contract.outputs
+        found = simulate(artefact.path, inputs, len(ports), job.work_dir / "tflite-micro")
+        outputs = {port.source_name: real(port, codes) for port, codes in zip(ports, found.outputs, strict=True)}
+        figures: tuple[Figure, ...] = ()
+        notes = ["TFLite Micro's reference kernels on this host: exact numerics, no latency."]
+        if found.arena_bytes is not None:
+            margin = kernel_margin(job.profile)
+            figures = (measured_ram_figure(found.arena_bytes, margin),)
+            name = str(artefact.details.get("model_name", "model"))
+            complete_firmware(artefact.folder / FIRMWARE, name, margin, found.arena_bytes, inputs, found.outputs)
+        return RunResult(
+            outputs,
+            Evidence.SIMULATOR,
+            figures,
+            tuple(notes),
+            {
+                "arena_bytes": found.arena_bytes,
+                "recorded_arena_bytes": found.recorded_bytes,
+                "allocations": found.allocations,
+                "operators": operator_listing(artefact.path),
+                "tflite_micro": metadata.version("tflite-micro"),
+            },
+        )
+
+
+def kernel_margin(profile: DeviceProfile) -> float:
+    """Extra arena of the device's optimised kernels, as a fraction of the host's arena."""
+    margin = profile.hardware.kernel_margin
+    return KERNEL_MARGIN if margin is None else margin

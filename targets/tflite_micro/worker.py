@@ -1,0 +1,110 @@
+"""Run as a program: the TFLite Micro interpreter over a batch of samples, and the smallest arena it works with.
+
+It is a program of its own because an arena that is too small can end the process with a signal. Every arena is
+tried in a forked child. Usage: ``python -m edgedeploy.targets.tflite_micro.worker JOB.json``; the answer is printed
+as one JSON line on stdout, outputs go to ``output{n}.npy`` in the job's folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ARENA_STEP = 16
+_TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
+_PART = re.compile(r"\] (?:'(?P<name>[^']+)' used|Arena allocation (?P<side>head|tail)) (?P<size>\d+) bytes")
+
+
+def main() -> None:
+    """Read the job, run it, print the answer."""
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    folder = Path(job["folder"])
+    content = Path(job["model"]).read_bytes()
+    inputs = [np.load(folder / f"input{index}.npy") for index in range(job["inputs"])]
+    answer: dict[str, Any] = {}
+    interpreter = _interpreter(content, job["arena"])
+    rows: list[list[Any]] = [[] for _ in range(job["outputs"])]
+    for sample in range(len(inputs[0])):
+        for index, batch in enumerate(inputs):
+            interpreter.set_input(batch[sample], index)
+        interpreter.invoke()
+        for index, row in enumerate(rows):
+            row.append(np.array(interpreter.get_output(index)))
+    for index, row in enumerate(rows):
+        np.save(folder / f"output{index}.npy", np.stack(row))
+    if job["find_arena"]:
+        answer["recorded_bytes"], answer["allocations"] = _recorded(interpreter)
+        sample_inputs = [batch[0] for batch in inputs]
+        answer["arena_bytes"] = smallest_arena(content, sample_inputs, answer["recorded_bytes"], job["arena"])
+    print(json.dumps(answer))
+
+
+def smallest_arena(content: bytes, inputs: list[Any], guess: int, largest: int) -> int:
+    """The smallest arena, in steps of 16 bytes, in which the model allocates and runs."""
+    high = -(-guess // ARENA_STEP)
+    while not _works(content, inputs, high * ARENA_STEP):
+        high *= 2
+        if high * ARENA_STEP > largest:
+            raise RuntimeError(f"no arena up to {largest} bytes works")
+    low = 0
+    # The recorded total is nearly always the answer: try the step below it first.
+    if high > 1 and not _works(content, inputs, (high - 1) * ARENA_STEP):
+        return high * ARENA_STEP
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _works(content, inputs, middle * ARENA_STEP):
+            high = middle
+        else:
+            low = middle
+    return high * ARENA_STEP
+
+
+def _works(content: bytes, inputs: list[Any], arena: int) -> bool:
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        try:
+            interpreter = _interpreter(content, arena)
+            for index, sample in enumerate(inputs):
+                interpreter.set_input(sample, index)
+            interpreter.invoke()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def _recorded(interpreter: Any) -> tuple[int, dict[str, int]]:
+    """What the interpreter's own allocator recorded; it prints on file descriptor 2."""
+    with tempfile.TemporaryFile() as captured:
+        saved = os.dup(2)
+        os.dup2(captured.fileno(), 2)
+        try:
+            interpreter.print_allocations()
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+        captured.seek(0)
+        text = captured.read().decode(errors="replace")
+    total = _TOTAL.search(text)
+    parts = {match["name"] or match["side"]: int(match["size"]) for match in _PART.finditer(text)}
+    if total is None:
+        raise RuntimeError(f"the interpreter recorded no allocations: {text!r}")
+    return int(total[1]), parts
+
+
+def _interpreter(content: bytes, arena: int) -> Any:
+    from tflite_micro import runtime
+
+    return runtime.Interpreter.from_bytes(content, arena_size=arena)
+
+
+if __name__ == "__main__":
+    main()
