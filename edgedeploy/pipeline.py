@@ -10,18 +10,16 @@ from edgedeploy.backends import backend
 from edgedeploy.bundle.folder import move_into_place, work_folder
 from edgedeploy.bundle.lock import Lock, find_lock, lock_key
 from edgedeploy.bundle.write import BundleParts, write_bundle
-from edgedeploy.compare import compare
-from edgedeploy.device_profiles.schema import DeviceProfile, Quality
-from edgedeploy.errors import EdgeDeployError, ExitCode, MissingToolError, ToolFailedError, worst
-from edgedeploy.evidence import Evidence
-from edgedeploy.graph.scores import score_outputs
-from edgedeploy.interfaces import Artefact, ExportContext, Exporter, RunJob, Runner, RunResult, Selection
-from edgedeploy.judge import Verdict, judge_budgets, judge_quality
+from edgedeploy.candidates import gates, try_candidates
+from edgedeploy.device_profiles.schema import DeviceProfile
+from edgedeploy.errors import EdgeDeployError, ExitCode, worst
+from edgedeploy.interfaces import ExportContext, Selection
+from edgedeploy.judge import Verdict
 from edgedeploy.prepare import Plan, Prepared, plan, prepare
 from edgedeploy.progress import NoProgress, Progress
 from edgedeploy.request import DeployRequest
 from edgedeploy.stages import Stages, peak_memory_mb
-from edgedeploy.trial import Trial, choose, class_axes, records
+from edgedeploy.trial import Trial, choose, records
 from edgedeploy.version import VERSION
 
 if TYPE_CHECKING:
@@ -130,7 +128,7 @@ def _deploy_one(
         pinned=request.candidate or (lock.candidate if lock else None),
         progress=progress,
     )
-    trials = _try_candidates(chosen, prepared, context, exporter, runner, stages)
+    trials = try_candidates(chosen, prepared, context, exporter, runner, stages)
     trial = choose(trials, exporter.selection)
     tried = lock.candidates if lock and not request.candidate else records(trials, trial)
     with stages.stage("bundle"):
@@ -153,90 +151,6 @@ def _deploy_one(
     return TargetResult(
         profile.name, code, trial.verdicts, place, trial.artefact.candidate, _notes(trials, trial, exporter.selection)
     )
-
-
-def _try_candidates(
-    chosen: Plan, prepared: Prepared, context: ExportContext, exporter: Exporter, runner: Runner, stages: Stages
-) -> list[Trial]:
-    """Make, run and judge candidates until one passes, or all of them where the fastest is wanted."""
-    trials: list[Trial] = []
-    candidates = exporter.candidates(context)
-    while True:
-        with stages.stage("export"):
-            artefact = next(candidates, None)
-        if artefact is None:
-            break
-        context.progress.note(f"{context.profile.name}: trying {artefact.candidate}")
-        with stages.stage("run"):
-            trial = _try(chosen, prepared, context, runner, artefact)
-        trials.append(trial)
-        if trial.failed:
-            context.rejections.append(trial.rejection())
-        elif exporter.selection is Selection.FIRST_PASSING:
-            break
-    if not trials:
-        raise ToolFailedError(f"The backend of {context.profile.name} made no artefact of this model.")
-    return trials
-
-
-def _try(chosen: Plan, prepared: Prepared, context: ExportContext, runner: Runner, artefact: Artefact) -> Trial:
-    job = RunJob(
-        profile=context.profile,
-        samples=prepared.data.evaluation,
-        work_dir=context.work_dir / f"run-{artefact.candidate}",
-        device=chosen.request.device,
-        progress=context.progress,
-    )
-    job.work_dir.mkdir()
-    try:
-        result = runner.run(artefact, job)
-    except MissingToolError as error:
-        result = RunResult({}, Evidence.NONE, notes=(str(error),))
-    return judge(chosen, prepared, context.profile, artefact, result)
-
-
-def judge(chosen: Plan, prepared: Prepared, profile: DeviceProfile, artefact: Artefact, result: RunResult) -> Trial:
-    """Compare a run with the reference and judge every budget and gate."""
-    labels = prepared.data.evaluation.labels
-    metric = chosen.config.metric
-    scores = score_outputs(prepared.graph.model)
-    labelled = metric.output or (scores[0] if scores else next(iter(prepared.reference), ""))
-    named = labelled if labels is not None or metric.kind == "classification" or metric.output else ""
-    comparisons = (
-        compare(
-            prepared.reference,
-            result.outputs,
-            class_outputs=class_axes(prepared.reference, named, metric.kind, scores),
-            labels=labels,
-            labelled_output=labelled,
-        )
-        if result.outputs
-        else ()
-    )
-    measured = {figure.name: figure for figure in artefact.figures}
-    measured.update({figure.name: figure for figure in result.figures})
-    figures = tuple(measured.values())
-    quality = judge_quality(
-        gates(profile, chosen),
-        comparisons,
-        result.evidence,
-        data_free=prepared.data.data_free or artefact.data_free,
-        clipped_fraction=_clipped(artefact),
-        allowed=chosen.request.allow_unverified,
-    )
-    return Trial(artefact, result, figures, comparisons, (*judge_budgets(profile, figures), *quality))
-
-
-def gates(profile: DeviceProfile, chosen: Plan) -> Quality:
-    """The quality gates in force: those of deploy.toml replace the profile's defaults one by one."""
-    own = chosen.config.quality.model_dump(exclude_none=True)
-    return Quality.model_validate({**profile.quality.model_dump(exclude_none=True), **own})
-
-
-def _clipped(artefact: Artefact) -> float | None:
-    """Share of calibration activations outside the artefact's ranges, where the exporter says."""
-    value = artefact.details.get("clipped_fraction")
-    return float(value) if isinstance(value, int | float) else None
 
 
 def _lock_key(chosen: Plan, prepared: Prepared, profile: DeviceProfile) -> str:

@@ -1,0 +1,116 @@
+"""Makes a backend's candidates one by one, runs each, and judges it against the reference, the budgets and the gates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgedeploy.compare import compare
+from edgedeploy.device_profiles.schema import DeviceProfile, Quality
+from edgedeploy.errors import MissingToolError, ToolFailedError
+from edgedeploy.evidence import Evidence
+from edgedeploy.graph.scores import score_outputs
+from edgedeploy.interfaces import Artefact, ExportContext, Exporter, RunJob, Runner, RunResult, Selection
+from edgedeploy.judge import judge_budgets, judge_quality
+from edgedeploy.prepare import Plan, Prepared
+from edgedeploy.stages import Stages
+from edgedeploy.trial import Trial, class_axes
+
+if TYPE_CHECKING:
+    from edgedeploy.calibration.session import Calibration
+
+
+def try_candidates(
+    chosen: Plan, prepared: Prepared, context: ExportContext, exporter: Exporter, runner: Runner, stages: Stages
+) -> list[Trial]:
+    """Make, run and judge candidates until one passes, or all of them where the fastest is wanted."""
+    trials: list[Trial] = []
+    candidates = exporter.candidates(context)
+    while True:
+        with stages.stage("export"):
+            artefact = next(candidates, None)
+        if artefact is None:
+            break
+        context.progress.note(f"{context.profile.name}: trying {artefact.candidate}")
+        with stages.stage("run"):
+            trial = _try(chosen, prepared, context, runner, artefact)
+        trials.append(trial)
+        if trial.failed:
+            context.rejections.append(trial.rejection())
+        elif exporter.selection is Selection.FIRST_PASSING:
+            break
+    if not trials:
+        raise ToolFailedError(f"The backend of {context.profile.name} made no artefact of this model.")
+    return trials
+
+
+def _try(chosen: Plan, prepared: Prepared, context: ExportContext, runner: Runner, artefact: Artefact) -> Trial:
+    job = RunJob(
+        profile=context.profile,
+        samples=prepared.data.evaluation,
+        work_dir=context.work_dir / f"run-{artefact.candidate}",
+        device=chosen.request.device,
+        progress=context.progress,
+    )
+    job.work_dir.mkdir()
+    try:
+        result = runner.run(artefact, job)
+    except MissingToolError as error:
+        result = RunResult({}, Evidence.NONE, notes=(str(error),))
+    return _judge(chosen, prepared, context.calibration, context.profile, artefact, result)
+
+
+def _judge(
+    chosen: Plan,
+    prepared: Prepared,
+    calibration: Calibration,
+    profile: DeviceProfile,
+    artefact: Artefact,
+    result: RunResult,
+) -> Trial:
+    """Compare a run with the reference and judge every budget and gate."""
+    labels = prepared.data.evaluation.labels
+    metric = chosen.config.metric
+    scores = score_outputs(prepared.graph.model)
+    labelled = metric.output or (scores[0] if scores else next(iter(prepared.reference), ""))
+    named = labelled if labels is not None or metric.kind == "classification" or metric.output else ""
+    comparisons = (
+        compare(
+            prepared.reference,
+            result.outputs,
+            class_outputs=class_axes(prepared.reference, named, metric.kind, scores),
+            labels=labels,
+            labelled_output=labelled,
+        )
+        if result.outputs
+        else ()
+    )
+    measured = {figure.name: figure for figure in artefact.figures}
+    measured.update({figure.name: figure for figure in result.figures})
+    figures = tuple(measured.values())
+    quality = judge_quality(
+        gates(profile, chosen),
+        comparisons,
+        result.evidence,
+        data_free=prepared.data.data_free or artefact.data_free,
+        clipped_fraction=_clipped(artefact, calibration),
+        allowed=chosen.request.allow_unverified,
+    )
+    return Trial(artefact, result, figures, comparisons, (*judge_budgets(profile, figures), *quality))
+
+
+def gates(profile: DeviceProfile, chosen: Plan) -> Quality:
+    """The quality gates in force: those of deploy.toml replace the profile's defaults one by one."""
+    own = chosen.config.quality.model_dump(exclude_none=True)
+    return Quality.model_validate({**profile.quality.model_dump(exclude_none=True), **own})
+
+
+def _clipped(artefact: Artefact, calibration: Calibration) -> float | None:
+    """Share of calibration values outside the artefact's ranges; ``None`` where it shows no Q/DQ graph or has none."""
+    import onnx
+
+    from edgedeploy.calibration.clipping import clipped_fraction
+
+    graph = artefact.folder / (artefact.emulation or artefact.main)
+    if artefact.scheme.startswith("float") or graph.suffix != ".onnx":
+        return None
+    return clipped_fraction(onnx.load(graph), calibration.table)
