@@ -36,6 +36,9 @@ def open_archive(path: Path) -> zipfile.ZipFile:
         problem = f"it would unpack from {size:,} to {unpacked:,} bytes"
     elif len(set(names)) != len(names):
         problem = f"it names {max(names, key=names.count)!r} twice"
+    elif names and min(member.header_offset for member in archive.infolist()) != 0:
+        # The directory belongs to an archive inside this one: its own was cut off, or bytes were put before it.
+        problem = "its directory does not cover the whole file; it is truncated, or other bytes stand before it"
     elif any(member.flag_bits & 1 for member in archive.infolist()):
         problem = "its members are encrypted"
     if problem:

@@ -6,6 +6,7 @@ Opcode reference: ``pickletools`` and PEP 3154.
 
 from __future__ import annotations
 
+import _compat_pickle
 import io
 import pickletools
 from collections.abc import Iterable, Mapping
@@ -22,7 +23,7 @@ _STRINGS = frozenset(
 )
 _MEMO_PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"})
 _MEMO_GETS = frozenset({"GET", "BINGET", "LONG_BINGET"})
-_TRANSPARENT = frozenset({"PROTO", "FRAME"})
+_TRANSPARENT = frozenset({"FRAME"})
 
 
 def globals_of(program: bytes | IO[bytes], pickles: int = 1) -> frozenset[str]:
@@ -45,6 +46,7 @@ def _scan(stream: IO[bytes]) -> set[str]:
     names: set[str] = set()
     memo: dict[int, str | None] = {}
     pushed: tuple[str | None, str | None] = (None, None)
+    protocol = 0
     for opcode, argument, _ in pickletools.genops(stream):
         kind = opcode.name
         if kind in _STRINGS:
@@ -57,7 +59,8 @@ def _scan(stream: IO[bytes]) -> set[str]:
         elif kind in _MEMO_GETS:
             pushed = (pushed[1], memo.get(int(argument or 0)))
         elif kind in ("GLOBAL", "INST"):
-            names.add(str(argument).replace(" ", ".", 1))
+            module, _, name = str(argument).partition(" ")
+            names.add(_python_3_name(module, name) if protocol < 3 else f"{module}.{name}")
             pushed = (None, None)
         elif kind == "STACK_GLOBAL":
             module, name = pushed
@@ -66,9 +69,18 @@ def _scan(stream: IO[bytes]) -> set[str]:
         elif kind in ("EXT1", "EXT2", "EXT4"):
             names.add(OPAQUE)
             pushed = (None, None)
+        elif kind == "PROTO":
+            protocol = int(argument or 0)
         elif kind not in _TRANSPARENT:
             pushed = (None, None)
     return names
+
+
+def _python_3_name(module: str, name: str) -> str:
+    """What the unpickler makes of a name written for Python 2, as protocols below 3 are ("__builtin__ set")."""
+    if (module, name) in _compat_pickle.NAME_MAPPING:
+        module, name = _compat_pickle.NAME_MAPPING[module, name]
+    return f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}"
 
 
 def safe_globals() -> frozenset[str]:

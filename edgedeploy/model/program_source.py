@@ -59,10 +59,13 @@ def _rebatched(module: torch.nn.Module, specs: Sequence[TensorSpec], bind: Bind,
     batched = [len(spec.shape) > 1 for spec in specs]
     one = [TensorSpec(spec.name, (1, *spec.shape[1:]), spec.dtype) if is_batched else spec
            for spec, is_batched in zip(specs, batched, strict=True)]  # fmt: skip
+    hooks = dict(module._forward_pre_hooks)
+    module._forward_pre_hooks.clear()  # torch's check that inputs have the exported sizes
     if rows_agree(module, module, bind, example_values(specs), batched):
         source = TorchSource(module, one, bind, fixed_when_made=True)
         source.notes.append(f"the file was exported with a batch of {batch}; it is taken with a batch of 1")
     else:
+        module._forward_pre_hooks.update(hooks)
         source = TorchSource(module, specs, bind)
         source.notes.append(f"the batch is {batch}: the file was exported with it, and its reshapes rely on it")
     return source
