@@ -1,4 +1,4 @@
-"""Makes a backend's candidates one by one, runs each, and judges it against the reference, the budgets and the gates."""
+"""Makes a backend's candidates, runs each, and judges it against the reference, the budgets and the gates."""
 
 from __future__ import annotations
 
