@@ -10,6 +10,7 @@ import onnx
 from edgedeploy.exporters.snpe.rewrites import activations, gather, gelu, masks, normalization, pooling, recurrent
 from edgedeploy.exporters.snpe.rewrites.editor import Editor
 from edgedeploy.exporters.snpe.rewrites.faint import zero_faint_channels
+from edgedeploy.exporters.snpe.rewrites.indices import narrow_indices
 from edgedeploy.exporters.snpe.rewrites.tidy import tidy
 
 Rule = Callable[[onnx.NodeProto, Editor], "list[onnx.NodeProto] | None"]
@@ -37,13 +38,14 @@ class Rewritten:
     Attributes:
         model: the rewritten model; the caller's is untouched.
         applied: number of nodes rewritten, by op type ("mask": inputs made float; "faint channel": channels zeroed).
-        masks: names of inputs that were an integer mask and are float32 now, holding 0 and 1.
+        fed: the numpy dtype of each input that is fed in another type than the original graph's: "float32" for a
+            mask of 0 and 1, "int32" for indices.
 
     """
 
     model: onnx.ModelProto
     applied: dict[str, int]
-    masks: tuple[str, ...]
+    fed: dict[str, str]
 
 
 def for_hexagon(model: onnx.ModelProto) -> Rewritten:
@@ -55,6 +57,9 @@ def for_hexagon(model: onnx.ModelProto) -> Rewritten:
     masks.float_masks(copy, mask_names)
     if mask_names:
         applied["mask"] = len(mask_names)
+    index_names = narrow_indices(copy)
+    if index_names:
+        applied["index input"] = len(index_names)
     editor = Editor(copy)
     nodes: list[onnx.NodeProto] = []
     for node in copy.graph.node:
@@ -67,4 +72,6 @@ def for_hexagon(model: onnx.ModelProto) -> Rewritten:
     copy.graph.node.extend(nodes)
     if zeroed := zero_faint_channels(copy):
         applied["faint channel"] = zeroed
-    return Rewritten(tidy(copy), applied, tuple(mask_names))
+    return Rewritten(
+        tidy(copy), applied, {**dict.fromkeys(mask_names, "float32"), **dict.fromkeys(index_names, "int32")}
+    )

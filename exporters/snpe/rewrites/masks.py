@@ -105,13 +105,26 @@ def _in_floats(node: onnx.NodeProto, masks: set[str], editor: Editor) -> list[on
 
 
 def _shaped(source: str, out: str, editor: Editor) -> onnx.NodeProto:
-    """``source`` as ``out``, which may have more axes after broadcasting with a constant."""
+    """``source`` as ``out``, which may be larger after broadcasting with a constant."""
     shape = editor.shapes.get(out)
-    if shape is None or editor.shapes.get(source) == shape:
+    if shape is None or editor.shapes.get(source) == shape or _broadcast_later(out, editor):
         return editor.node("Identity", [source], out, near=out)
     if int(np.prod(shape)) == int(np.prod(editor.shapes.get(source, ()))):
         return editor.node("Reshape", [source, editor.constant(f"{out}_shape", np.array(shape))], out, near=out)
     return editor.node("Expand", [source, editor.constant(f"{out}_shape", np.array(shape))], out, near=out)
+
+
+def _broadcast_later(name: str, editor: Editor) -> bool:
+    """True where ``name`` only chooses what is added to a full-sized tensor, so that it need not be expanded itself."""
+    choices = [node for node in editor.model.graph.node if name in node.input]
+    added = {output for node in choices for output in node.output}
+    uses = [node for node in editor.model.graph.node if added.intersection(node.input)]
+    return (
+        bool(uses)
+        and all(node.op_type == "Where" and node.input[0] == name for node in choices)
+        and all(editor.shapes.get(other, ()) in ((), (1,)) for node in choices for other in node.input[1:])
+        and all(node.op_type == "Add" for node in uses)
+    )
 
 
 def _as_float(name: str, editor: Editor) -> str:

@@ -1,0 +1,79 @@
+"""The schemes of the candidates, and which tensors each keeps at the other precision.
+
+Seen in the HTP simulator for V68: CumSum is wrong at 8 bits and Log at 16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from edgedeploy.calibration.quantizer.quantize import quantize
+from edgedeploy.calibration.schemes import QNN_A8W8, QNN_A16W8
+from edgedeploy.exporters.snpe.checks import ONLY_8_BIT, ONLY_16_BIT
+from edgedeploy.exporters.snpe.matmul_operand import narrow_operands
+from edgedeploy.exporters.snpe.per_tensor import tolerant_weights
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgedeploy.calibration.scheme import Scheme
+    from edgedeploy.calibration.table import CalibrationTable
+    from edgedeploy.graph.graph import Graph
+
+#: Tensors with a lower signal-to-noise ratio than this at 8 bits, in dB, get 16 in the mixed candidate.
+FRAGILE_DB = 35.0
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A scheme and the tensors that it stores in its other format (``Scheme.higher``)."""
+
+    scheme: Scheme
+    other: frozenset[str]
+
+
+def a8w8(graph: Graph) -> Precision:
+    """8-bit activations and weights, but for ops that 8 bits make wrong."""
+    return Precision(_slim(QNN_A8W8, graph.model), _around(graph.model, ONLY_16_BIT))
+
+
+def mixed(graph: Graph, table: CalibrationTable) -> Precision:
+    """8 bits where they suffice: tensors that 8 bits would cost too much get 16."""
+    base = a8w8(graph)
+    fragile = set(base.other)
+    observed = [name for name in _float_tensors(graph.model) if name in table.tensors]
+    for name in observed:
+        choice = table.choice(name, base.scheme.activation)
+        if choice.sqnr_db.get(choice.method, 0.0) < FRAGILE_DB:
+            fragile.add(name)
+    return Precision(base.scheme, frozenset(fragile))
+
+
+def a16w8(graph: Graph) -> Precision:
+    """16-bit activations, 8-bit weights; 8 bits for ops that 16 bits make wrong."""
+    scheme = replace(_slim(QNN_A16W8, graph.model), higher=QNN_A8W8.activation)
+    return Precision(scheme, _around(graph.model, ONLY_8_BIT))
+
+
+def apply(precision: Precision, graph: Graph, table: CalibrationTable) -> onnx.ModelProto:
+    """Quantize a graph as Hexagon computes it."""
+    model = quantize(graph, table, precision.scheme, higher=precision.other)
+    narrow_operands(model, table, QNN_A8W8.activation)
+    return model
+
+
+def _slim(scheme: Scheme, model: onnx.ModelProto) -> Scheme:
+    return replace(scheme, per_tensor_weights=scheme.per_tensor_weights | tolerant_weights(model, scheme))
+
+
+def _around(model: onnx.ModelProto, op_types: Iterable[str]) -> frozenset[str]:
+    """The run-time tensors that ops of these types read and write."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    names = (name for node in model.graph.node if node.op_type in op_types for name in (*node.input[:1], *node.output))
+    return frozenset(name for name in names if name and name not in constants)
+
+
+def _float_tensors(model: onnx.ModelProto) -> list[str]:
+    return [*(value.name for value in model.graph.input), *(name for node in model.graph.node for name in node.output)]

@@ -1,0 +1,104 @@
+"""Backend options: from the profile and the command line, checked, as one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgedeploy.errors import InputError
+from edgedeploy.exporters.snpe.qnn.options import Hexagon
+
+if TYPE_CHECKING:
+    from edgedeploy.device_profiles.schema import DeviceProfile
+
+#: Every option with what it means; docs/snapdragon.md prints the same list.
+OPTIONS: dict[str, str] = {
+    "toolchain": "auto, sdk (the Qualcomm SDK) or onnxruntime-qnn",
+    "io": "float32 or quantized: what the artefact takes and gives",
+    "vtcm_mb": "tightly coupled memory to plan for, 0 for the architecture's usual size",
+    "stamp_soc": "true writes the SoC number into the context binary (some 888 firmware then refuses it: error 1002)",
+    "simulator_samples": "how many samples the HTP simulator runs at most",
+    "simulator_timeout_s": "how long the simulator may take for one sample",
+}
+TOOLCHAINS = ("auto", "sdk", "onnxruntime-qnn")
+#: Lowest Hexagon version with a native float path (V73 on); below it a float subgraph has nowhere to run.
+FIRST_FLOAT_ARCH = 73
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Checked options.
+
+    Attributes:
+        hexagon: what the shipped context binary is compiled for.
+        verify: what the simulator is prepared for, the SoC always named.
+        soc_id: Qualcomm's number of the SoC, 0 where the profile does not say.
+        toolchain: one of `TOOLCHAINS`.
+        quantized_io: integer inputs and outputs.
+        simulator_samples: 0 for as many as suit the model's size.
+
+    """
+
+    hexagon: Hexagon
+    verify: Hexagon
+    soc_id: int
+    toolchain: str = "auto"
+    quantized_io: bool = False
+    simulator_samples: int = 0
+    simulator_timeout_s: float = 300.0
+
+
+def settings_of(profile: DeviceProfile, options: Mapping[str, str]) -> Settings:
+    """Read a profile's and the command line's options; the command line wins.
+
+    Raises:
+        InputError: an unknown option or value, or a profile without a Hexagon architecture.
+
+    """
+    chosen: dict[str, str] = {key: str(value) for key, value in profile.quantization.options.items()}
+    if profile.quantization.io_dtype:
+        chosen.setdefault("io", profile.quantization.io_dtype)
+    chosen.update(options)
+    unknown = sorted(set(chosen) - set(OPTIONS))
+    if unknown:
+        known = "; ".join(f"{key} ({meaning})" for key, meaning in OPTIONS.items())
+        raise InputError(f"The Snapdragon backend has no option {', '.join(unknown)}.", remedy=f"Choose from: {known}.")
+    arch = profile.hardware.hexagon_arch
+    if arch is None:
+        raise InputError(
+            f"Profile {profile.name!r} does not say which Hexagon its SoC has.",
+            remedy="Set hardware.hexagon_arch, for example 68 for the Snapdragon 888.",
+        )
+    soc_id = profile.hardware.soc_id or 0
+    vtcm_mb = int(_number(chosen, "vtcm_mb", 0))
+    stamped = soc_id if _choice(chosen, "stamp_soc", ("false", "true")) == "true" else 0
+    return Settings(
+        hexagon=Hexagon(arch, stamped, vtcm_mb),
+        verify=Hexagon(arch, soc_id, vtcm_mb),
+        soc_id=soc_id,
+        toolchain=_choice(chosen, "toolchain", TOOLCHAINS),
+        quantized_io=_choice(chosen, "io", ("float32", "quantized")) == "quantized",
+        simulator_samples=int(_number(chosen, "simulator_samples", 0)),
+        simulator_timeout_s=_number(chosen, "simulator_timeout_s", 300),
+    )
+
+
+def _choice(chosen: Mapping[str, str], key: str, allowed: tuple[str, ...]) -> str:
+    value = chosen.get(key, allowed[0]).lower()
+    if value not in allowed:
+        raise InputError(
+            f"Option {key} cannot be {chosen[key]!r}.", remedy=f"It means {OPTIONS[key]}: {', '.join(allowed)}."
+        )
+    return value
+
+
+def _number(chosen: Mapping[str, str], key: str, default: float) -> float:
+    text = chosen.get(key, str(default))
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise InputError(f"Option {key} cannot be {text!r}.", remedy=f"It is a number of 0 or more: {OPTIONS[key]}.")
+    return value
