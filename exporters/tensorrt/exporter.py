@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from edgedeploy.exporters.tensorrt.placement import (
     with_depthwise,
     without_attention,
 )
-from edgedeploy.exporters.tensorrt.ranges import cache_scales
+from edgedeploy.exporters.tensorrt.ranges import cache_scales, clipped_fraction
 from edgedeploy.exporters.tensorrt.report import describe_gate, describe_size
 from edgedeploy.exporters.tensorrt.settings import Settings, read_settings
 from edgedeploy.exporters.tensorrt.size import estimate_engine_size
@@ -49,6 +49,7 @@ class _Made:
     gate: GateReport
     engine: Path
     placement: Placement | None = None
+    clipped_fraction: float | None = None
 
     @property
     def size(self) -> int:
@@ -129,7 +130,8 @@ class _Export:
     def _quantized(self, placement: Placement) -> _Made:
         exclude = placement.exclude & {node.name for node in self.graph.model.graph.node}
         model = quantize(self.graph, self.context.calibration.table, placement.scheme, exclude=exclude)
-        return self._make(placement.name, model, placement)
+        made = self._make(placement.name, model, placement)
+        return replace(made, clipped_fraction=clipped_fraction(model, self.context.calibration.table))
 
     def _make(self, name: str, model: onnx.ModelProto, placement: Placement | None = None) -> _Made:
         model = renamed(model, self.names)
@@ -168,6 +170,7 @@ class _Export:
         }
         if made.placement is not None:
             details["placement"] = made.placement.why
+            details["clipped_fraction"] = made.clipped_fraction
         else:
             details["placement"] = self._why_float16(made, tried)
         if self.names:
