@@ -61,7 +61,7 @@ VERSIONS: dict[str, tuple[int, int]] = {
     "GATHER": (2, 4),
     "QUANTIZE": (2, 2),
     "DEQUANTIZE": (2, 3),
-    "DEPTH_TO_SPACE": (2, 2),
+    "DEPTH_TO_SPACE": (1, 1),
     "SPACE_TO_DEPTH": (2, 2),
     "MIRROR_PAD": (2, 3),
     "RSQRT": (2, 3),
@@ -213,7 +213,7 @@ class _Writer:
     def _quantization(self, affine: Affine) -> Any:
         fb, vectors = self._fb, self._vectors
 
-        class SharedQuantization(fb.QuantizationParametersT):  # type: ignore[misc]
+        class SharedQuantization(fb.QuantizationParametersT):  # type: ignore[misc,name-defined]
             """Stores a vector that an earlier tensor had as a reference to it."""
 
             def Pack(self, builder: Any) -> Any:  # noqa: N802

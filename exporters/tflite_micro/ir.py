@@ -34,7 +34,7 @@ class Affine:
         """Build from numbers or arrays; a lone zero point is repeated for every channel."""
         scales = np.atleast_1d(np.asarray(scale, np.float32)).reshape(-1)
         points = np.broadcast_to(np.asarray(zero_point, np.int64).reshape(-1), scales.shape)
-        return cls(scales, np.ascontiguousarray(points), axis)
+        return cls(scales, np.ascontiguousarray(points), axis if scales.size > 1 else 0)
 
     @property
     def per_channel(self) -> bool:

@@ -93,8 +93,10 @@ class _Pass:
         affine = wide(value.quantization)
         if value.data is None:
             return self._requantized(value, "int16", affine)
-        if node.op_type not in _ELEMENTWISE:
+        if node.op_type not in _ELEMENTWISE and not (node.op_type == "MatMul" and value.rank > 2):
             return value
+        if value.quantization.per_channel:
+            affine = Affine.of(max(float(np.abs(value.real).max()), 1e-30) / 32767)
         codes = np.clip(np.rint(value.real / float(affine.scale[0])), -32767, 32767).astype(np.int16)
         return replace(value, dtype="int16", quantization=affine, data=codes)
 

@@ -8,7 +8,7 @@ import onnx
 from edgedeploy.exporters.tflite_micro.constraints import check_constraints
 from edgedeploy.exporters.tflite_micro.flatbuffer import serialize
 from edgedeploy.exporters.tflite_micro.ir import TfliteModel
-from edgedeploy.exporters.tflite_micro.layout import Layout, channels_last, identity
+from edgedeploy.exporters.tflite_micro.layout import UNIT, Layout, channels_last, identity
 from edgedeploy.exporters.tflite_micro.lowering import Lowering, WriterOptions
 from edgedeploy.exporters.tflite_micro.normalise import normalise
 from edgedeploy.exporters.tflite_micro.qdq import QdqGraph, Value, read_qdq
@@ -84,7 +84,7 @@ def _input(lower: Lowering, value: Value) -> Port:
     refuse_wide_inputs(value)
     layout = identity(value.rank)
     if value.rank in (3, 4) and _wants_channels_last(lower, value):
-        layout = tuple(axis for axis in channels_last(value.rank) if axis >= 0)
+        layout = tuple(axis for axis in channels_last(value.rank) if axis != UNIT)
     return Port(value.name, lower.define(value, layout), layout)
 
 
@@ -114,11 +114,11 @@ def _wants_channels_last(lower: Lowering, value: Value) -> bool:
 
 
 def _output(lower: Lowering, name: str, value: Value) -> Port:
-    """Images leave as NHWC, everything else in the source's own order."""
+    """Images and signals leave with channels last, everything else in the source's own order."""
     if value.data is not None:
         raise InputError(f"The output {name!r} is a constant.", remedy="Remove it from the model.")
     layout = lower.layout_of(value)
     wanted = identity(value.rank)
-    if value.rank == 4 and layout == channels_last(4):
-        wanted = layout
+    if value.rank in (3, 4) and layout == channels_last(value.rank):
+        wanted = tuple(axis for axis in layout if axis != UNIT)
     return Port(name, lower.operand(value, wanted), wanted)
