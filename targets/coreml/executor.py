@@ -55,7 +55,7 @@ class Executor:
         self._half = torch.float16 if precision == "float16" else torch.float32
         self._kernels = kernels()
         _refuse_unknown(self.function.block, self._kernels)
-        self._constants: dict[str, Any] = {}
+        self.constants: dict[str, Any] = {}
         self._plans: dict[int, tuple[tuple[Operation, tuple[str, ...]], ...]] = {}
         self.state: dict[str, Tensor] = {}
         with torch.inference_mode():
@@ -104,7 +104,7 @@ class Executor:
         for operation in block.operations:
             if operation.type.startswith("const"):
                 results = self._execute(operation, {}, constant=True)
-                self._constants |= dict(zip((output.name for output in operation.outputs), results, strict=True))
+                self.constants |= dict(zip((output.name for output in operation.outputs), results, strict=True))
             else:
                 run_time.append(operation)
                 for nested in operation.blocks:
@@ -134,8 +134,8 @@ class Executor:
     def _lookup(self, name: str, values: Mapping[str, Any]) -> Any:
         if name in values:
             return values[name]
-        if name in self._constants:
-            return self._constants[name]
+        if name in self.constants:
+            return self.constants[name]
         if name in self.state:
             return name
         raise InputError(f"The program reads {name!r}, which nothing produces.")
