@@ -114,10 +114,8 @@ def mix_precision(
     kept: tuple[Layer, ...] = ()
     if not plain.meets(goal):
         kept = search.shortest_prefix(order)
-        if search.measure(kept).meets(goal):
-            kept = search.without_needless(kept)
-        else:
-            kept = search.best(order, kept)
+        met = search.measure(kept).meets(goal)
+        kept = search.without_needless(kept) if met else search.best(order)
     exclude, higher = raised(kept, scheme)
     macs = {entry.layer.name: entry.macs_share for entry in ranking.layers}
     return Mixture(
@@ -203,7 +201,7 @@ class _Search:
                 kept = fewer
         return kept
 
-    def best(self, order: tuple[Layer, ...], kept: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    def best(self, order: tuple[Layer, ...]) -> tuple[Layer, ...]:
         """The measured mixture with the highest SQNR, where the goal is out of reach."""
         names = max(self.known, key=lambda key: self.known[key].sqnr_db)
         return tuple(layer for layer in order if layer.name in names)

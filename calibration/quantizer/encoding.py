@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Below this a product of two scales could be denormal in float32, which runtimes flush to zero.
 _SMALLEST_SCALE = np.float32(2.0**-60)
+# With more weights than this a channel's rounding errors average out, and no scale is better than its neighbours.
+_FEW_WEIGHTS = 64
 # A bias keeps this much of int32, so that adding the accumulator to it cannot overflow.
 _LARGEST_BIAS_CODE = 2.0**30
 
@@ -110,7 +112,8 @@ def weight_encoding(
             scale is raised where the bias would leave int32.
         input_scale: scale of the activation that the weight multiplies.
 
-    A channel without weights gets the mean scale of the others: its scale decides only how fine its bias is.
+    A channel of few weights (depthwise) gets the scale, up to a fifth coarser than its range needs, on whose grid its
+    weights lie best. A channel without weights gets the mean scale of the others: its scale decides only how fine its bias is.
     """
     rows = values.reshape(1, -1) if axis is None else np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
     low = np.minimum(rows.min(axis=1, initial=0.0), 0.0).astype(np.float64)
@@ -120,6 +123,8 @@ def weight_encoding(
         scale = np.maximum(-low, high) / (form.qmax - middle)
     else:
         scale = (high - low) / (form.qmax - form.qmin)
+    if form.symmetric and axis is not None and rows.shape[1] <= _FEW_WEIGHTS:
+        scale = _refined(rows.astype(np.float64), scale, form.qmax - middle)
     live = scale > 0
     scale[~live] = scale[live].mean() if live.any() else 1.0 / form.qmax
     if bias is not None and input_scale is not None:
@@ -133,3 +138,19 @@ def weight_encoding(
     if axis is None:
         return Encoding(scale32[0].reshape(()), zero_point[0].reshape(()), form)
     return Encoding(scale32, zero_point, form, axis)
+
+
+def _refined(rows: NDArray[np.float64], scale: NDArray[np.float64], largest: int) -> NDArray[np.float64]:
+    """Per row, the scale among slightly coarser ones that rounds the row with the least output error.
+
+    The taps of a spatial filter see neighbouring values, which are alike: errors of equal sign add up, so the error
+    of the row's sum counts beside the errors of its elements (correlation 0.8 between neighbours).
+    """
+    safe = np.where(scale > 0, scale, 1.0)
+    candidates = safe * np.linspace(1.0, 1.2, 65)[:, None]
+    steps = rows / candidates[:, :, None]
+    codes = np.clip(np.rint(steps), -largest, largest)
+    errors = (codes - steps) * candidates[:, :, None]
+    error = np.square(errors).sum(axis=2) + 4.0 * np.square(errors.sum(axis=2))
+    best = candidates[error.argmin(axis=0), np.arange(len(rows))]
+    return np.where(scale > 0, best, 0.0)

@@ -127,7 +127,7 @@ def _fused_biases(topology: Topology) -> dict[str, str]:
 
 
 def _product(add: onnx.NodeProto, topology: Topology) -> str:
-    return next(name for name in add.input if name not in topology.constants)
+    return add.input[1] if add.input[0] in topology.constants else add.input[0]
 
 
 def _sole_reader(name: str, topology: Topology) -> bool:
