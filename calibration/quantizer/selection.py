@@ -127,7 +127,7 @@ def _fused_biases(topology: Topology) -> dict[str, str]:
 
 
 def _product(add: onnx.NodeProto, topology: Topology) -> str:
-    return add.input[1] if add.input[0] in topology.constants else add.input[0]
+    return str(add.input[1] if add.input[0] in topology.constants else add.input[0])
 
 
 def _sole_reader(name: str, topology: Topology) -> bool:
