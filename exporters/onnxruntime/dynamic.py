@@ -11,21 +11,16 @@ from pathlib import Path
 import onnx
 
 from edgedeploy.calibration.scheme import Scheme
-from edgedeploy.exporters.onnxruntime.embedding import quantize_embeddings
-from edgedeploy.exporters.onnxruntime.linear import gemm_to_matmul
-from edgedeploy.graph.graph import Graph
 
 
-def quantize_dynamically(graph: Graph, scheme: Scheme) -> onnx.ModelProto:
-    """Quantize every MatMul that has a constant weight, and the embeddings; convolutions stay float.
+def quantize_dynamically(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
+    """Quantize every MatMul that has a constant weight; convolutions stay float.
 
     Activations are uint8 whatever the scheme says, because DynamicQuantizeLinear gives nothing else; of the scheme
     only the reduced weight range counts.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    model = gemm_to_matmul(graph.model)
-    quantize_embeddings(model)
     # Shapes inferred before the rewrite make the quantizer fail ("Inferred shape and existing shape differ").
     del model.graph.value_info[:]
     with tempfile.TemporaryDirectory() as folder, quiet():

@@ -13,8 +13,12 @@ from edgedeploy.errors import InputError
 from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.exporters.onnxruntime import offers
 from edgedeploy.exporters.onnxruntime.dynamic import quantize_dynamically
+from edgedeploy.exporters.onnxruntime.embedding import quantize_embeddings
+from edgedeploy.exporters.onnxruntime.linear import gemm_to_matmul
+from edgedeploy.exporters.onnxruntime.normalization import vectorize_layer_norms
 from edgedeploy.exporters.onnxruntime.onnx_file import write
 from edgedeploy.exporters.onnxruntime.schemes import scheme_for
+from edgedeploy.exporters.onnxruntime.stem import pad_stem_channels
 from edgedeploy.exporters.onnxruntime.weight_only import ACCURACY_LEVEL, BLOCK_SIZE, quantize_weights
 from edgedeploy.graph.graph import Graph
 from edgedeploy.interfaces import Artefact, ExportContext, Json, Selection
@@ -93,31 +97,35 @@ def _model(name: str, context: ExportContext, scheme: Scheme) -> tuple[onnx.Mode
     if name == offers.STATIC:
         from edgedeploy.calibration.quantizer import quantize
 
-        return (
-            quantize(graph, context.calibration.table, scheme),
-            scheme.name,
-            {"activations": scheme.activation.dtype, "weights": scheme.weight.dtype, "weight_range": _span(scheme)},
-        )
-    if name == offers.DYNAMIC:
-        return (
-            quantize_dynamically(graph, scheme),
-            f"{scheme.name}-dynamic",
-            {"activations": "uint8 at run time", "weights": "int8", "weight_range": _span(scheme), **_FUSION},
-        )
-    if name in (offers.WEIGHT_ONLY_8, offers.WEIGHT_ONLY_4):
-        bits = 8 if name == offers.WEIGHT_ONLY_8 else 4
-        return (
-            quantize_weights(graph, bits),
-            f"weight-only-int{bits}",
-            {"weights": f"int{bits}", "block_size": BLOCK_SIZE, "accuracy_level": ACCURACY_LEVEL, **_FUSION},
-        )
-    copy = onnx.ModelProto()
-    copy.CopyFrom(graph.model)
-    return copy, "float32", dict(_FUSION)
+        quantized = quantize(graph, context.calibration.table, scheme)
+        integers: dict[str, Json] = {
+            "activations": scheme.activation.dtype,
+            "weights": scheme.weight.dtype,
+            "weight_range": _span(scheme),
+        }
+        if not scheme.activation.signed:  # measured on x86 only
+            integers["padded_stems"] = pad_stem_channels(quantized)
+        return quantized, scheme.name, integers
+    model = gemm_to_matmul(graph.model)
+    details: dict[str, Json] = {
+        "vectorized_layer_norms": vectorize_layer_norms(model, _specs(graph)),
+        "fusion": "by ONNX Runtime when it loads the file (extended optimizations)",
+    }
+    if name == offers.FLOAT:
+        return model, "float32", details
+    if name == offers.WEIGHT_ONLY_4:
+        details |= {"weights": "int4", "block_size": BLOCK_SIZE, "accuracy_level": ACCURACY_LEVEL}
+        return quantize_weights(model, 4), "weight-only-int4", details
+    details["int8_embeddings"] = quantize_embeddings(model)
+    if name == offers.WEIGHT_ONLY_8:
+        details |= {"weights": "int8", "block_size": BLOCK_SIZE, "accuracy_level": ACCURACY_LEVEL}
+        return quantize_weights(model, 8), "weight-only-int8", details
+    details |= {"activations": "uint8 at run time", "weights": "int8", "weight_range": _span(scheme)}
+    return quantize_dynamically(model, scheme), f"{scheme.name}-dynamic", details
 
 
-#: Measured equal to offline fusion (benchmarks/onnxruntime_speed.py), and the file stays free of fused contrib ops.
-_FUSION: dict[str, Json] = {"fusion": "by ONNX Runtime when it loads the file (extended optimizations)"}
+def _specs(graph: Graph) -> dict[str, TensorSpec]:
+    return {tensor.name: tensor for op in graph.facts for tensor in (*op.inputs, *op.outputs)}
 
 
 def _span(scheme: Scheme) -> list[int]:

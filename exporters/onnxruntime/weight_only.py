@@ -5,9 +5,6 @@ from __future__ import annotations
 import onnx
 
 from edgedeploy.exporters.onnxruntime.dynamic import quiet
-from edgedeploy.exporters.onnxruntime.embedding import quantize_embeddings
-from edgedeploy.exporters.onnxruntime.linear import gemm_to_matmul
-from edgedeploy.graph.graph import Graph
 
 #: Weights that share one scale, along the input channels.
 BLOCK_SIZE = 32
@@ -15,16 +12,13 @@ BLOCK_SIZE = 32
 ACCURACY_LEVEL = 4
 
 
-def quantize_weights(graph: Graph, bits: int) -> onnx.ModelProto:
-    """Pack every MatMul with a constant weight, and the embeddings, to ``bits`` (4 or 8) per weight.
+def quantize_weights(model: onnx.ModelProto, bits: int) -> onnx.ModelProto:
+    """Pack every MatMul with a constant weight to ``bits`` (4 or 8) per weight.
 
-    4-bit embeddings become GatherBlockQuantized; 8-bit ones standard ops, because the kernel's packer is 4-bit only.
+    4-bit embeddings become GatherBlockQuantized; onnxruntime packs them to no other width.
     """
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    model = gemm_to_matmul(graph.model)
-    if bits == 8:
-        quantize_embeddings(model)
     del model.graph.value_info[:]
     with quiet():
         quantizer = MatMulNBitsQuantizer(

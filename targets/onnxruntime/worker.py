@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 MISSING_PACKAGE = 3
 REFUSED = 4
 #: Runs of the second, profiled session that tells what each node computes in.
-PROFILED_RUNS = 5
+PROFILED_RUNS = 9
 
 
 def main(job_path: Path) -> int:
@@ -166,7 +167,7 @@ def _write_outputs(np: Any, session: Any, sample: Any, count: int, folder: Path)
 
 
 def _profile(ort: Any, folder: Path, model: str, threads: int, feeds: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a node of the optimized graph: name, op, input types and mean microseconds."""
+    """One row a node of the optimized graph: name, op, input types and median microseconds."""
     options = _options(ort, threads)
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
@@ -186,12 +187,12 @@ def _profile(ort: Any, folder: Path, model: str, threads: int, feeds: dict[str, 
                 "name": name.removesuffix("_kernel_time"),
                 "op": args["op_name"],
                 "types": sorted({kind for shape in args.get("input_type_shape", []) for kind in shape}),
-                "us": 0.0,
+                "us": [],
             },
         )
-        row["us"] += event["dur"] / PROFILED_RUNS
+        row["us"].append(event["dur"])
     path.unlink()
-    return list(rows.values())
+    return [{**row, "us": statistics.median(row["us"])} for row in rows.values()]
 
 
 def _memory_bytes(key: str) -> int | None:
