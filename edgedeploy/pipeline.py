@@ -120,7 +120,7 @@ def _deploy_one(
         progress.note(note)
     context = ExportContext(
         model=prepared.model,
-        graph=prepared.graph,
+        graph=prepared.graph_for(profile),
         profile=profile,
         calibration=calibration,
         work_dir=folder,
@@ -157,7 +157,7 @@ def _lock_key(chosen: Plan, prepared: Prepared, profile: DeviceProfile) -> str:
     data = prepared.data
     return lock_key(
         VERSION,
-        prepared.graph.sha256,
+        prepared.graph_for(profile).sha256,
         profile.model_dump_json(),
         gates(profile, chosen).model_dump_json(),
         data.calibration.digest if data.calibration else "data-free",

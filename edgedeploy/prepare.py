@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,12 +60,26 @@ class Data:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One loaded and captured model with its data and reference outputs (samples, …) by output name."""
+    """One loaded and captured model with its data and reference outputs (samples, …) by output name.
+
+    Attributes:
+        graph: with a dynamic batch where any target wants one.
+    """
 
     model: LoadedModel
     graph: Graph
     data: Data
     reference: Mapping[str, NDArray[Any]]
+
+    def graph_for(self, profile: DeviceProfile) -> Graph:
+        """The graph as this target takes it: with a batch of 1 unless its profile keeps a dynamic one."""
+        return self.graph if profile.quantization.dynamic_batch else self._fixed
+
+    @cached_property
+    def _fixed(self) -> Graph:
+        from edgedeploy.graph.batch import fixed_batch
+
+        return fixed_batch(self.graph)
 
 
 def plan(request: DeployRequest) -> Plan:
@@ -91,7 +106,7 @@ def plan(request: DeployRequest) -> Plan:
 def prepare(plan: Plan, work_dir: Path, stages: Stages, progress: Progress) -> Prepared:
     """Load and capture the model, open and check the data, compute the reference outputs.
 
-    The graph keeps a dynamic batch where any target wants one; `graph_for` fixes it for the others.
+    The graph keeps a dynamic batch where any target wants one.
     """
     with stages.stage("load"):
         model = load(plan)

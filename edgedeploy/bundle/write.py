@@ -114,7 +114,7 @@ def measurement(trial: Trial, *, device: str, samples: int) -> Measurement:
 
 def _manifest(folder: Path, parts: BundleParts) -> Manifest:
     prepared, artefact, request = parts.prepared, parts.trial.artefact, parts.plan.request
-    graph, data = prepared.graph, prepared.data
+    graph, data = prepared.graph_for(parts.profile), prepared.data
     return Manifest(
         target=parts.profile.name,
         backend=parts.profile.device.backend,
