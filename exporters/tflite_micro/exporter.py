@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from edgedeploy.exporters.tflite_micro.estimates import flash_figure, planned_ra
 from edgedeploy.exporters.tflite_micro.firmware.bundle import FirmwareModel, write_firmware
 from edgedeploy.exporters.tflite_micro.lowering import WriterOptions
 from edgedeploy.exporters.tflite_micro.memory import peak_memory
+from edgedeploy.exporters.tflite_micro.rewrite import Rewritten, for_micro
 from edgedeploy.exporters.tflite_micro.writer import WrittenModel, write_tflite
 
 from edgedeploy.errors import InputError
@@ -23,6 +24,7 @@ from edgedeploy.interfaces import Artefact, ExportContext, Json, Rejection, Sele
 
 if TYPE_CHECKING:
     from edgedeploy.calibration.scheme import Scheme
+    from edgedeploy.calibration.table import CalibrationTable
 
 MODEL_FILE = "model.tflite"
 FIRMWARE = "firmware"
@@ -70,31 +72,32 @@ class TfliteMicroExporter:
                 f"The tflite_micro backend has no candidate {context.pinned!r}.",
                 remedy=f"Choose one of: {', '.join(CANDIDATES)}.",
             )
-        check_graph(context.graph.model)
+        rewritten = for_micro(context.graph)
+        check_graph(rewritten.graph.model)
+        ready = _Ready(context, rewritten, _table(context, rewritten), options)
         if context.pinned in (None, "int8"):
-            yield self._make(context, "int8", options)
+            yield self._make(ready, "int8")
         if context.pinned == "int16x8":
-            yield self._make(context, "int16x8", options)
+            yield self._make(ready, "int16x8")
         elif context.pinned is None and _quality_failed(context.rejections):
-            cure = self._cure(context, options)
+            cure = self._cure(ready)
             if cure is not None:
                 yield cure
 
-    def _cure(self, context: ExportContext, options: ExportOptions) -> Artefact | None:
+    def _cure(self, ready: _Ready) -> Artefact | None:
         """The int16 candidate, where this model has one: a kernel may be missing or the device too small."""
         try:
-            return self._make(context, "int16x8", options)
+            return self._make(ready, "int16x8")
         except InputError as error:
-            context.progress.note(f"no int16x8 candidate: {error.what} {error.found}")
+            ready.context.progress.note(f"no int16x8 candidate: {error.what} {error.found}")
             return None
 
-    def _make(self, context: ExportContext, candidate: str, options: ExportOptions) -> Artefact:
+    def _make(self, ready: _Ready, candidate: str) -> Artefact:
         from edgedeploy.calibration.quantizer import quantize
-        from edgedeploy.calibration.schemes import SCHEMES
 
-        scheme: Scheme = SCHEMES[CANDIDATES[candidate]]
-        quantized = quantize(context.graph, context.calibration.table, scheme)
-        written = write_tflite(quantized, WriterOptions(per_channel_fc=not options.per_tensor_fc))
+        context, scheme = ready.context, scheme_of(candidate)
+        quantized = quantize(ready.rewritten.graph, ready.table, scheme, higher=ready.rewritten.higher)
+        written = write_tflite(quantized, WriterOptions(per_channel_fc=not ready.options.per_tensor_fc))
         check_memory(written, context.profile)
         folder = context.work_dir / candidate
         folder.mkdir(parents=True)
@@ -131,6 +134,36 @@ class TfliteMicroExporter:
             "peak_operator": peak.operator,
             "ai_edge_litert": metadata.version("ai-edge-litert"),
         }
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What every candidate is made from."""
+
+    context: ExportContext
+    rewritten: Rewritten
+    table: CalibrationTable
+    options: ExportOptions
+
+
+def _table(context: ExportContext, rewritten: Rewritten) -> CalibrationTable:
+    """The shared table, or, where rewriting made other tensors, one of the same data for those."""
+    from edgedeploy.calibration.session import Calibration
+
+    shared = context.calibration
+    if not rewritten.changed:
+        return shared.table
+    return Calibration(rewritten.graph, shared.data, shared.options, progress=context.progress).table
+
+
+def scheme_of(candidate: str) -> Scheme:
+    """The quantization scheme of a candidate; a LayerNorm's gamma keeps 16 bits, for its recipe computes in int16."""
+    from edgedeploy.calibration.scheme import IntegerFormat
+    from edgedeploy.calibration.schemes import SCHEMES
+
+    scheme = SCHEMES[CANDIDATES[candidate]]
+    precise = IntegerFormat(bits=16, symmetric=True, narrow=True)
+    return replace(scheme, weight_formats={**scheme.weight_formats, "LayerNormalization": precise})
 
 
 def _quality_failed(rejections: list[Rejection]) -> bool:

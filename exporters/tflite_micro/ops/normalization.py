@@ -11,7 +11,6 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-
 from edgedeploy.exporters.tflite_micro.ir import Affine
 from edgedeploy.exporters.tflite_micro.lowering import Lowering
 from edgedeploy.exporters.tflite_micro.normalise import wide
@@ -113,5 +112,3 @@ def _binary(lower: Lowering, builtin: str, left: int, right: int, output: int) -
 def _constant(lower: Lowering, values: NDArray[np.float64]) -> int:
     scale = np.float32(max(float(np.abs(values).max()), 1e-30) / INT16)
     return lower.constant(np.rint(values / float(scale)).astype(np.int16), Affine.of(scale))
-
-

@@ -1,0 +1,133 @@
+"""An ONNX LSTM as matrix products, sigmoids and products, one set a time step (onnx.ai/onnx/operators/onnx__LSTM)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import helper
+
+if TYPE_CHECKING:
+    from edgedeploy.exporters.tflite_micro.rewrite import Scope
+
+LONGEST_SEQUENCE = 128
+"""Steps that are unrolled at most: each takes about 13 operators."""
+
+Shapes = Mapping[str, tuple[int, ...]]
+Constants = Mapping[str, np.ndarray]
+
+
+def unroll_lstm(node: onnx.NodeProto, scope: Scope, constants: Constants, shapes: Shapes) -> str:
+    """Write the steps into ``scope``; return why that cannot be done, "" where it was.
+
+    Gates are in ONNX order (input, output, forget, cell); the first three share one sigmoid. Cell states grow over
+    the sequence and are named in ``scope.higher`` for int16.
+    """
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    names = [*node.input, *([""] * (8 - len(node.input)))]
+    why = _refusal(names, attributes, constants, shapes)
+    if why:
+        return why
+    steps, batch, _ = shapes[names[0]]
+    hidden = int(attributes["hidden_size"])
+    direction = attributes.get("direction", b"forward").decode()
+    orders = {"forward": [1], "reverse": [-1], "bidirectional": [1, -1]}[direction]
+    sequences, finals, cells = [], [], []
+    for index, order in enumerate(orders):
+        weights, recurrent = constants[names[1]][index], constants[names[2]][index]
+        bias = constants[names[3]][index] if names[3] else np.zeros(8 * hidden, np.float32)
+        made = _direction(scope, f"d{index}", names[0], (weights, recurrent, bias), (steps, batch, hidden), order)
+        sequences.append(made[0])
+        finals.append(made[0][0 if order < 0 else -1])
+        cells.append(made[1])
+    _outputs(node, scope, (sequences, finals, cells), (steps, batch, hidden))
+    return ""
+
+
+def _refusal(names: Sequence[str], attributes: Mapping[str, object], constants: Constants, shapes: Shapes) -> str:
+    if any(not name or name not in constants for name in names[1:3]) or (names[3] and names[3] not in constants):
+        return "its weights are computed at run time"
+    if any(name and (name not in constants or np.any(constants[name])) for name in names[5:8]):
+        return "it has an initial state or peepholes; zero states and none are taken"
+    if attributes.get("activations") not in (None, [b"Sigmoid", b"Tanh", b"Tanh"], [b"Sigmoid", b"Tanh", b"Tanh"] * 2):
+        return "its activations are not sigmoid, tanh, tanh"
+    if attributes.get("clip") or attributes.get("input_forget") or attributes.get("layout"):
+        return "clip, input_forget and layout are not taken"
+    steps = shapes[names[0]][0]
+    if steps > LONGEST_SEQUENCE:
+        return f"{steps} time steps; at most {LONGEST_SEQUENCE} are unrolled"
+    if names[4] and (names[4] not in constants or np.any(constants[names[4]] != steps)):
+        return "its sequence lengths differ from the input's"
+    return ""
+
+
+def _direction(
+    scope: Scope,
+    tag: str,
+    source: str,
+    parameters: tuple[np.ndarray, np.ndarray, np.ndarray],
+    sizes: tuple[int, int, int],
+    order: int,
+) -> tuple[list[str], str]:
+    """Hidden states in time order and the last cell state."""
+    weights, recurrent, bias = parameters
+    steps, batch, hidden = sizes
+    kernel = scope.constant(f"{tag}/w", weights.T)
+    offset = scope.constant(f"{tag}/b", bias[: 4 * hidden] + bias[4 * hidden :])
+    product = scope.node("MatMul", [source, kernel], f"{tag}/wx")
+    projected = scope.node("Add", [product, offset], f"{tag}/wxb")
+    feedback = scope.constant(f"{tag}/r", recurrent.T)
+    axis = scope.constant(f"{tag}/axis", np.asarray([0], np.int64))
+    row = scope.constant(f"{tag}/row", np.asarray([batch, 4 * hidden], np.int64))
+    parts = scope.constant(f"{tag}/parts", np.asarray([3 * hidden, hidden], np.int64))
+    states: list[str] = []
+    cell = ""
+    for step in range(steps)[::order]:
+        at = f"{tag}/t{step}"
+        begin, end = (scope.constant(f"{at}/{n}", np.asarray([step + k], np.int64)) for n, k in (("b", 0), ("e", 1)))
+        gates = scope.node("Slice", [projected, begin, end, axis], f"{at}/slice")
+        gates = scope.node("Reshape", [gates, row], f"{at}/gates_x")
+        if states:
+            fed = scope.node("MatMul", [states[-1], feedback], f"{at}/rh")
+            gates = scope.node("Add", [gates, fed], f"{at}/gates")
+        three, candidate = scope.split("Split", [gates, parts], [f"{at}/iof", f"{at}/c"], axis=1)
+        opened = scope.node("Sigmoid", [three], f"{at}/sigmoid")
+        i, o, f = scope.split("Split", [opened], [f"{at}/i", f"{at}/o", f"{at}/f"], axis=1, num_outputs=3)
+        fresh = scope.node("Tanh", [candidate], f"{at}/tanh")
+        added = scope.node("Mul", [i, fresh], f"{at}/added")
+        if cell:
+            kept = scope.node("Mul", [f, cell], f"{at}/kept")
+            scope.higher.update({kept, added})
+            added = scope.node("Add", [kept, added], f"{at}/cell")
+        scope.higher.add(added)
+        cell = added
+        shown = scope.node("Tanh", [cell], f"{at}/shown")
+        states.append(scope.node("Mul", [o, shown], f"{at}/h"))
+    return states[::order], cell
+
+
+def _outputs(
+    node: onnx.NodeProto,
+    scope: Scope,
+    states: tuple[list[list[str]], list[str], list[str]],
+    sizes: tuple[int, int, int],
+) -> None:
+    sequences, finals, cells = states
+    steps, batch, hidden = sizes
+    directions = len(sequences)
+    single = scope.constant("single", np.asarray([1, 1, batch, hidden], np.int64))
+    if node.output[0]:
+        rows = []
+        for step in range(steps):
+            wide = [scope.node("Reshape", [s[step], single], f"y{step}_{d}") for d, s in enumerate(sequences)]
+            rows.append(wide[0] if directions == 1 else scope.node("Concat", wide, f"y{step}", axis=1))
+        scope.nodes.append(helper.make_node("Concat", rows, [node.output[0]], name=f"{scope.prefix}/y", axis=0))
+    one = scope.constant("one", np.asarray([1, batch, hidden], np.int64))
+    for position, values in ((1, finals), (2, cells)):
+        if len(node.output) <= position or not node.output[position]:
+            continue
+        rows = [scope.node("Reshape", [value, one], f"out{position}_{d}") for d, value in enumerate(values)]
+        name = f"{scope.prefix}/out{position}"
+        scope.nodes.append(helper.make_node("Concat", rows, [node.output[position]], name=name, axis=0))
