@@ -149,7 +149,8 @@ class RunResult:
 
     Attributes:
         outputs: by captured output name, float32 (or the integer dtype of an integer output), dequantized and in
-            the captured layout, shape (samples run, *output shape); may be memory-mapped.
+            the captured layout, stacked: shape (samples run, *output shape) with the output's own batch axis of 1 kept,
+            so (500, 1, 10) for 500 samples of an output (1, 10); may be memory-mapped.
         evidence: how the outputs were obtained.
         figures: measured quantities, each with its own evidence.
         notes: sentences for the report (what was not exercised, what surprised).
