@@ -31,7 +31,8 @@ def simplify_attention(model: ir.Model) -> bool:
 def finite_masks(model: ir.Model) -> bool:
     """Replace infinities in attention masks by -1e4 and drop the guards against NaN; True where any applied.
 
-    Exact unless a whole row is masked: torch gives 0 there, the finite mask a mean over the row. The caller compares.
+    Exact unless a whole row is masked, where torch gives 0 and this some mean over the row (so does ONNX Runtime's own
+    softmax over infinities, which gives no NaN to guard against).
     """
     changed = False
     for node in list(model.graph):

@@ -59,20 +59,9 @@ def _fold_into_producer(
     bias = constant(layer.inputs[2]) if has_bias else np.zeros(1, np.float32)
     if weight is None or bias is None:
         return False
-    axis = 0
-    factors = scale
-    if layer.op_type == "ConvTranspose":
-        axis = 1
-        group = layer.attributes.get_int("group", 1)
-        if group != 1:
-            return False
-    elif layer.op_type == "Gemm":
-        axis = 0 if layer.attributes.get_int("transB", 0) else 1
-        if layer.attributes.get_float("alpha", 1.0) != 1.0 or layer.attributes.get_float("beta", 1.0) != 1.0:
-            return False
-    along = [1] * weight.ndim
-    along[axis] = -1
-    new_weight = (weight * factors.reshape(along)).astype(np.float32)
+    if layer.op_type == "Gemm" and any(layer.attributes.get_float(name, 1.0) != 1.0 for name in ("alpha", "beta")):
+        return False
+    new_weight = (weight * _per_weight(layer, weight.shape, scale)).astype(np.float32)
     new_bias = (np.broadcast_to(bias.reshape(-1), scale.shape) * scale + shift).astype(np.float32)
     stem = output.name
     layer.replace_input_with(1, add_initializer(graph, _name(layer.inputs[1], stem, "weight"), new_weight))
@@ -86,6 +75,19 @@ def _fold_into_producer(
     # The layer's output takes the norm's name: it now is what the norm gave.
     redirect(output, source)
     return True
+
+
+def _per_weight(layer: ir.Node, shape: tuple[int, ...], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Spread one factor per output channel over the layer's weight."""
+    kernel = [1] * (len(shape) - 2)
+    if layer.op_type == "Conv" or (layer.op_type == "Gemm" and layer.attributes.get_int("transB", 0)):
+        return scale.reshape(-1, 1, *kernel)
+    if layer.op_type == "Gemm":
+        return scale.reshape(1, -1)
+    # ConvTranspose weights are (input channels, output channels / group, kernel ...), input channels in groups.
+    group = layer.attributes.get_int("group", 1) or 1
+    by_group = np.repeat(scale.reshape(group, -1), shape[0] // group, axis=0)
+    return by_group.reshape(*shape[:2], *kernel)
 
 
 def _replace_by_affine(graph: ir.Graph, node: ir.Node, scale: NDArray[np.float64], shift: NDArray[np.float64]) -> None:

@@ -22,25 +22,24 @@ _FOLDED_ELEMENTS = 2**20
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def canonical(model: ir.Model, *, keep_masks: bool = False) -> Graph:
+def canonical(model: ir.Model) -> Graph:
     """Bring an IR model (opset 20, fixed or declared-dynamic inputs) into canonical form, in place.
-
-    Args:
-        model: is consumed.
-        keep_masks: leave infinities in attention masks as they are (see `attention.finite_masks`).
 
     Raises:
         InputError: where the weights exceed one file, or a tensor's type cannot be inferred.
     """
+    from onnxscript import optimizer
+
     passes.InlinePass()(model)
-    # Before the general optimizer, whose own batch-norm rules would lose the statistics.
-    statistics = fold_batch_norms(model)
     transpose_weights(model)
+    # Constants first: a convolution without bias comes with a computed zero. Norms before the general optimizer, whose
+    # own rules for them would lose the statistics.
+    optimizer.fold_constants_ir(model, input_size_limit=_FOLDED_ELEMENTS, output_size_limit=_FOLDED_ELEMENTS)
+    statistics = fold_batch_norms(model)
     _optimize(model)
     drop_zero_states(model)
     index_as_reshape(model)
-    if not keep_masks:
-        finite_masks(model)
+    finite_masks(model)
     # A reshape whose target became constant lets more be inferred, and so more be simplified.
     if materialize_reshapes(model) | simplify_attention(model):
         _optimize(model)

@@ -42,30 +42,26 @@ def capture(
         ToolFailedError: where the graph's outputs differ from the model's.
     """
     dynamic = model.options.dynamic_batch if dynamic_batch is None else dynamic_batch
-    samples = list(samples)
-    graph = _canonical(model, dynamic, keep_masks=False)
-    agreement = compare(model, graph, samples)
-    if not agreement.agrees:
-        # A fully masked row is the one case in which finite masks are not exact.
-        graph = _canonical(model, dynamic, keep_masks=True)
-        agreement = compare(model, graph, samples)
+    graph = _canonical(model, dynamic)
+    agreement = compare(model, graph, list(samples))
     if not agreement.agrees:
         raise ToolFailedError(
             "The captured graph does not compute what the model computes.",
             found=str(agreement),
-            remedy="This is usually a branch on the input's values, which export froze; remove it from forward().",
+            remedy="This is usually a branch on the input's values, which export froze: remove it from forward(); "
+            "or a sample whose attention mask hides every token: leave it out.",
         )
     return replace(graph, agreement=agreement)
 
 
-def _canonical(model: LoadedModel, dynamic: bool, keep_masks: bool) -> Graph:
+def _canonical(model: LoadedModel, dynamic: bool) -> Graph:
     program = model.program(dynamic)
     if program is not None:
         with quiet():
-            return canonical(_to_onnx(model, program), keep_masks=keep_masks)
+            return canonical(_to_onnx(model, program))
     proto = model.onnx()
     assert proto is not None
-    return graph_from_onnx(proto, model.inputs, dynamic_batch=dynamic, keep_masks=keep_masks)
+    return graph_from_onnx(proto, model.inputs, dynamic_batch=dynamic)
 
 
 def _to_onnx(model: LoadedModel, program: ExportedProgram) -> ir.Model:

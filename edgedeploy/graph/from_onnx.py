@@ -10,7 +10,7 @@ import onnx_ir as ir
 from edgedeploy.errors import InputError
 from edgedeploy.graph.canonical import canonical
 from edgedeploy.graph.graph import OPSET, Graph
-from edgedeploy.tensors import TensorSpec
+from edgedeploy.tensors import Dimension, TensorSpec
 
 _QUANTIZED = frozenset(
     {
@@ -22,7 +22,7 @@ _QUANTIZED = frozenset(
 _ONNX_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 
-def normalise(model: onnx.ModelProto, inputs: Sequence[TensorSpec], dynamic_batch: bool, keep_masks: bool) -> Graph:
+def normalise(model: onnx.ModelProto, inputs: Sequence[TensorSpec], dynamic_batch: bool) -> Graph:
     """See `edgedeploy.graph.graph.graph_from_onnx`."""
     _refuse_quantized(model)
     _refuse_foreign(model)
@@ -30,7 +30,7 @@ def normalise(model: onnx.ModelProto, inputs: Sequence[TensorSpec], dynamic_batc
     _drop_weight_inputs(intermediate)
     _to_opset(intermediate)
     _fix_inputs(intermediate, {spec.name: spec for spec in inputs}, dynamic_batch)
-    return canonical(intermediate, keep_masks=keep_masks)
+    return canonical(intermediate)
 
 
 def _refuse_quantized(model: onnx.ModelProto) -> None:
@@ -106,25 +106,32 @@ def _fix_inputs(model: ir.Model, specs: dict[str, TensorSpec], dynamic_batch: bo
             value.shape = ir.Shape(specs[value.name].shape)
             continue
         spec = specs.get(value.name or "")
-        sizes = [size if isinstance(size, int) else None for size in value.shape]
-        for axis, size in enumerate(sizes):
-            if size is not None:
+        sizes: list[int | ir.SymbolicDim | None] = []
+        for axis, size in enumerate(value.shape):
+            if isinstance(size, int):
+                sizes.append(size)
                 continue
             changed = True
             if axis == 0 and dynamic_batch:
-                value.shape[0] = ir.SymbolicDim("batch")
+                sizes.append(ir.SymbolicDim("batch"))
             elif spec is not None:
-                value.shape[axis] = spec.shape[axis]
+                sizes.append(_size(spec.shape[axis]))
             elif axis == 0:
-                value.shape[0] = 1
+                sizes.append(1)
             else:
                 raise InputError(
                     f"Input {value.name!r} of the ONNX model has axes of no fixed size.",
                     found=str(value.shape),
                     remedy="State them with --input.",
                 )
+        value.shape = ir.Shape(sizes)
     if changed:
         # What was inferred under other sizes no longer holds.
         for node in model.graph.all_nodes():
             for output in node.outputs:
                 output.shape = None
+
+
+def _size(size: Dimension) -> int:
+    """A declared size; a batch of any size is 1 where the batch is fixed."""
+    return size if isinstance(size, int) else 1
