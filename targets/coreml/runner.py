@@ -117,7 +117,7 @@ def _execute(artefact: Artefact, job: RunJob) -> tuple[dict[str, NDArray[Any]], 
         "peak_activation_bytes": executor.peak_bytes,
         "weight_bytes": executor.package.weight_bytes,
     }
-    return {name: np.concatenate(values) for name, values in gathered.items()}, details
+    return {name: np.stack(values) for name, values in gathered.items()}, details
 
 
 def _row(value: NDArray[Any]) -> NDArray[Any]:

@@ -96,13 +96,20 @@ class Batch:
     def __init__(self, cases: list[Case], *, half: bool = False) -> None:
         self.half = half
         self.cases = [case for case in cases if not half or case.in_half]
+        self._broken: dict[str, Exception] = {}
         self._results: dict[str, dict[str, list[Any]]] = {}
         self._types: dict[str, set[str]] = {}
         self._half_types: dict[str, set[str]] = {}
 
     def check(self, case: Case) -> None:
+        if case.target in self._broken:
+            raise self._broken[case.target]
         if case.target not in self._results:
-            self._run(case.target)
+            try:
+                self._run(case.target)
+            except Exception as error:
+                self._broken[case.target] = error
+                raise
         judge(case, self._results[case.target][case.id], half=self.half)
         assert case.op in self._types[case.target]
         if self.half:

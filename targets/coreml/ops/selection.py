@@ -15,7 +15,7 @@ def topk(call: Call) -> Results:
     count = call.integer("k", 1)
     if count == -1:
         count = x.shape[axis]
-    order = torch.argsort(x, axis, descending=not call.flag("ascending"), stable=True).narrow(axis, 0, count)
+    order = torch.argsort(x, dim=axis, descending=not call.flag("ascending"), stable=True).narrow(axis, 0, count)
     values = torch.gather(x, axis, order)
     return (values, order) if call.flag("return_indices", True) else values
 
@@ -23,7 +23,7 @@ def topk(call: Call) -> Results:
 @op("argsort")
 def argsort(call: Call) -> Results:
     """Indices that sort along ``axis``, descending unless told otherwise."""
-    return torch.argsort(call.tensor("x"), call.integer("axis", -1), descending=not call.flag("ascending"), stable=True)
+    return torch.argsort(call.tensor("x"), dim=call.integer("axis", -1), descending=not call.flag("ascending"), stable=True)
 
 
 @op("non_zero")
