@@ -288,15 +288,15 @@ def work(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> int:
     """Command line; the exit code says whose fault a failure is (2 input, 4 missing tool, 5 tool or device)."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--samples", default="", help=".npz of inputs, by captured name (default: the golden vectors)")
-    parser.add_argument("--outputs", default="", help="where to write the outputs (.npz)")
-    parser.add_argument("--report", default="", help="where to write the report (.json; default: standard output)")
-    parser.add_argument("--out", default="", help="folder for engine and timing cache (default: ./built)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long to measure")
-    parser.add_argument("--no-timing", action="store_true", help="only run, do not measure")
-    parser.add_argument("--legacy", action="store_true", help="float model and calibration cache (TensorRT 10)")
-    arguments = parser.parse_args()
+    line = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    line.add_argument("--samples", default="", help=".npz of inputs, by captured name (default: the golden vectors)")
+    line.add_argument("--outputs", default="", help="where to write the outputs (.npz)")
+    line.add_argument("--report", default="", help="where to write the report (.json; default: standard output)")
+    line.add_argument("--out", default="", help="folder for engine and timing cache (default: ./built)")
+    line.add_argument("--seconds", type=float, default=5.0, help="how long to measure")
+    line.add_argument("--no-timing", action="store_true", help="only run, do not measure")
+    line.add_argument("--legacy", action="store_true", help="float model and calibration cache (TensorRT 10)")
+    arguments = line.parse_args()
     try:
         report = work(arguments)
     except BuildError as error:

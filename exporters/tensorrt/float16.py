@@ -41,6 +41,7 @@ class _Converter:
         graph = self._model.graph
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
         self._floats = _float_tensors(graph)
+        self._outputs = {value.name for value in graph.output}
         self._halves: dict[str, str] = {}
         self._singles: dict[str, str] = {}
         self._nodes: list[onnx.NodeProto] = []
@@ -54,7 +55,7 @@ class _Converter:
         for node in graph.node:
             self._convert(node)
         for value in graph.output:
-            if value.name in self._floats and value.name not in self._singles:
+            if value.name in self._floats and self._singles.get(value.name) != value.name:
                 self._restore_output(value.name)
         result = onnx.ModelProto()
         result.CopyFrom(self._model)
@@ -96,7 +97,7 @@ class _Converter:
             copy.input[index] = self._single(name)
         for index, name in enumerate(node.output):
             if name in self._floats:
-                copy.output[index] = f"{name}_float32"
+                copy.output[index] = name if name in self._outputs else f"{name}_float32"
                 self._singles[name] = copy.output[index]
         self._nodes.append(copy)
         for name in node.output:

@@ -81,7 +81,7 @@ def _integer_op(node: onnx.NodeProto, view: _View) -> bool:
 
 
 def _runtime_scale(node: onnx.NodeProto, view: _View) -> bool:
-    """The scale is computed at run time, which crashes NVIDIA's parser; it must be a constant."""
+    """The scale is computed at run time, which crashes NVIDIA's builder; it must be a constant."""
     return _is_qdq(node) and node.input[1] in view.runtime
 
 

@@ -22,6 +22,7 @@ def to_opset(model: onnx.ModelProto, opset: int, device: str) -> onnx.ModelProto
         newer = sorted({node.op_type for node in model.graph.node if not _exists(node.op_type, opset)})
         if not newer:
             break
+        model = _typed(model)
         model = inliner.inline_selected_functions(model, [("", name) for name in newer], inline_schema_functions=True)
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -68,6 +69,17 @@ def _adapt(node: onnx.NodeProto, opset: int, constants: dict[str, onnx.TensorPro
         del node.input[-1]
     if len(node.input) > schema.max_input:
         raise _inexpressible(opset, device, f"{where} has {len(node.input)} inputs, {schema.max_input} are allowed")
+
+
+def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Say every tensor's type: the inliner reads them, those of constants included."""
+    result = onnx.shape_inference.infer_shapes(model)
+    known = {value.name for value in result.graph.value_info}
+    for tensor in result.graph.initializer:
+        if tensor.name not in known:
+            value = helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            result.graph.value_info.append(value)
+    return result
 
 
 def _never_zero(shape: onnx.TensorProto | None) -> bool:

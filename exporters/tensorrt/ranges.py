@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-
 from edgedeploy.calibration.schemes import TENSORRT
 from edgedeploy.exporters.tensorrt.cache import scale_of
 

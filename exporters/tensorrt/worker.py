@@ -1,6 +1,6 @@
 """The process in which NVIDIA's parser and builder run: ``python -m edgedeploy.exporters.tensorrt.worker``.
 
-Some graphs kill the parser (a run-time scale does), so the gate never runs it in its own process. The request
+Some graphs kill it (a run-time scale crashes the builder), so the gate never runs it in its own process. The request
 is a JSON file, the answer another; the node being parsed is written to stderr as it starts, so that the parent
 can name it after a crash.
 """

@@ -1,0 +1,147 @@
+"""The runner: emulation here, and a device behind a real ssh server with stand-in programs."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import tensorrt_stand_in as stand_in
+import zoo
+from edgedeploy.calibration.dataset import ArrayDataset
+from edgedeploy.calibration.session import Calibration
+from edgedeploy.device_profiles.loader import load_profile
+from edgedeploy.exporters.tensorrt.exporter import TensorRtExporter
+from edgedeploy.targets.tensorrt import trtexec
+from edgedeploy.targets.tensorrt.emulate import open_exact
+from edgedeploy.targets.tensorrt.layerwise import layer_errors
+from edgedeploy.targets.tensorrt.runner import TensorRtRunner
+
+from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
+from edgedeploy.evidence import Evidence
+from edgedeploy.interfaces import ExportContext, RunJob
+
+
+@pytest.fixture(scope="module")
+def artefact(digits_graph, tmp_path_factory):
+    images = zoo.digits_data()[0][:64]
+    context = ExportContext(
+        None,
+        digits_graph,
+        load_profile("jetson-orin-nano"),
+        Calibration(digits_graph, ArrayDataset({"image": images})),
+        tmp_path_factory.mktemp("export"),
+    )
+    return next(TensorRtExporter().candidates(context))
+
+
+def job(folder, count=5, device="", target="jetson-orin-nano"):
+    return RunJob(load_profile(target), ArrayDataset({"image": zoo.digits_data()[2][:count]}), folder, device)
+
+
+def test_emulation_is_the_exact_graph_and_says_executor(artefact, tmp_path):
+    result = TensorRtRunner().run(artefact, job(tmp_path, 200))
+    assert result.evidence is Evidence.EXECUTOR and result.figures == ()
+    scores = result.outputs[artefact.contract.outputs[0].source_name]
+    assert scores.shape == (200, 1, 10)
+    labels = zoo.digits_data()[3][:200]
+    assert (scores[:, 0].argmax(1) == labels).mean() > 0.93
+
+
+def test_layer_wise_error_names_tensors_in_graph_order(artefact, digits_graph):
+    samples = [{"image": image[None]} for image in zoo.digits_data()[2][:4]]
+    errors = layer_errors(onnx.load(artefact.path), digits_graph.model, samples)
+    produced = [node.name for node in digits_graph.model.graph.node]
+    assert [produced.index(item.node) for item in errors] == sorted(produced.index(item.node) for item in errors)
+    assert {item.op_type for item in errors} >= {"Conv", "Gemm"}
+    assert all(15 < item.sqnr_db < 90 for item in errors)
+
+
+def test_a_model_that_cannot_be_executed_is_said(tmp_path):
+    (tmp_path / "broken.onnx").write_bytes(b"nothing")
+    with pytest.raises(ToolFailedError, match="cannot execute"):
+        open_exact(tmp_path / "broken.onnx")
+
+
+@pytest.fixture(scope="module")
+def jetson(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("jetson")
+    programs = stand_in.install(folder / "bin")
+    (folder / "ssh").mkdir()
+    with stand_in.ssh_server(folder / "ssh", programs) as (address, config):
+        yield address, config, programs
+
+
+def test_a_device_behind_ssh_builds_runs_and_measures(artefact, jetson, tmp_path, monkeypatch):
+    address, config, _ = jetson
+    monkeypatch.setenv("EDGEDEPLOY_SSH_CONFIG", str(config))
+    result = TensorRtRunner().run(artefact, job(tmp_path, 2, device=address))
+    figures = {figure.name: figure for figure in result.figures}
+    assert result.evidence is Evidence.DEVICE
+    assert figures["latency_ms"].value == pytest.approx(2.5)
+    assert dict(figures["latency_ms"].statistics) == pytest.approx({"p50": 2.5, "p90": 2.9, "p99": 2.99})
+    assert figures["throughput_per_s"].value == 432.5
+    assert figures["power_mw"].value == 5123 and figures["power_mw"].evidence is Evidence.DEVICE
+    assert figures["size_mb"].evidence is Evidence.DEVICE
+    assert result.details["tensorrt_version"] == "10.3.0"
+    assert result.details["compute_capability"] == "8.7"
+    here = TensorRtRunner().run(artefact, job(tmp_path / "here", 2))
+    name = artefact.contract.outputs[0].source_name
+    assert np.allclose(result.outputs[name], here.outputs[name], atol=1e-5)
+
+
+def test_another_device_than_the_target_is_refused(artefact, jetson, tmp_path, monkeypatch):
+    address, config, _ = jetson
+    monkeypatch.setenv("EDGEDEPLOY_SSH_CONFIG", str(config))
+    with pytest.raises(InputError, match="not a jetson-xavier-nx") as caught:
+        TensorRtRunner().run(artefact, job(tmp_path, 1, device=address, target="jetson-xavier-nx"))
+    assert "8.7" in str(caught.value) and "7.2" in str(caught.value)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """This machine as the device, with stand-in programs on PATH."""
+
+    def use(version):
+        programs = stand_in.install(tmp_path / "bin", version=version)
+        monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+
+    return use
+
+
+@pytest.mark.parametrize(("version", "flags"), [("100300", True), ("110400", False)])
+def test_each_generation_gets_its_own_flags(artefact, tmp_path, here, version, flags):
+    here(version)
+    result = TensorRtRunner().run(artefact, job(tmp_path / "w", 1, device="local"))
+    log = (tmp_path / "w" / "built" / "build.log").read_text()
+    assert ("--stronglyTyped" in log) is flags
+    assert result.details["built_by"] == "trtexec"
+
+
+def test_a_tensorrt_too_old_for_the_model_is_refused(artefact, tmp_path, here):
+    here("8502")
+    with pytest.raises(InputError) as caught:
+        TensorRtRunner().run(artefact, job(tmp_path / "w", 1, device="local"))
+    assert "needs TensorRT 10 or newer" in str(caught.value)
+
+
+def test_a_device_without_tensorrt_is_said(artefact, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with pytest.raises(MissingToolError) as caught:
+        TensorRtRunner().run(artefact, job(tmp_path / "w", 1, device="local"))
+    assert "trtexec was not found" in str(caught.value)
+
+
+def test_what_trtexec_left_must_be_readable(tmp_path, artefact):
+    (tmp_path / "times.json").write_text("[]")
+    with pytest.raises(ToolFailedError, match="exportTimes"):
+        trtexec.read_times(tmp_path / "times.json")
+    (tmp_path / "out.json").write_text(json.dumps([{"name": "other", "dimensions": "1", "values": [1]}]))
+    with pytest.raises(ToolFailedError, match="exportOutput"):
+        trtexec.read_outputs(tmp_path / "out.json", artefact.contract)
+
+
+def test_power_is_read_from_the_rail_of_the_whole_module():
+    old = "RAM 1/2MB POM_5V_GPU 40/40 POM_5V_IN 2100/2000 POM_5V_CPU 1/1\nPOM_5V_IN 2300/2100"
+    assert trtexec.read_power(old) == ("POM_5V_IN", 2200.0)
+    assert trtexec.read_power("nothing here") is None
+    assert trtexec.version("8502") == "8.5.2" and trtexec.version("101601") == "10.16.1"
