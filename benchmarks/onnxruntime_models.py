@@ -24,6 +24,7 @@ class Bottleneck(nn.Module):
         self.act = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add the body to the shortcut."""
         return self.act(self.body(x) + self.skip(x))
 
 
