@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from edgedeploy.exporters.tflite_micro.functions import FUNCTIONS
 from edgedeploy.exporters.tflite_micro.ir import Affine
 from edgedeploy.exporters.tflite_micro.qdq import Node, QdqGraph, Value
 
@@ -28,6 +29,11 @@ FIXED_OUTPUTS: dict[str, tuple[float, int, float]] = {
     "Softmax": (2**-8, -128, 2**-15),
     "LogSoftmax": (16 / 256, 127, 0.0),
 }
+
+#: Ops whose kernels, or whose stand-in of a 256-entry table, take int8 only.
+EIGHT_BIT_ONLY = frozenset(
+    {"HardSwish", "PRelu", "DepthToSpace", "SpaceToDepth", "ReduceMax", "LogSoftmax"}
+) | frozenset(FUNCTIONS)
 
 #: Ops with a constant operand that is an activation-like number, not a weight.
 _ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Where", "Concat", "Pow"})
@@ -58,7 +64,7 @@ class _Pass:
     def _node(self, node: Node) -> None:
         if node.op_type != "Requantize":
             node = self._inherit(node)
-            node = self._one_width(node)
+            node = self._narrowed(node) if _has_int8_kernels_only(node) else self._one_width(node)
             node = self._one_scale(node)
         node, after = self._fixed_output(node)
         self._nodes.append(node)
@@ -75,6 +81,24 @@ class _Pass:
                 self._replaced[value] = replace(value, dtype=source.dtype, quantization=source.quantization)
             outputs.append(self._replaced.get(value, value))
         return replace(node, outputs=tuple(outputs))
+
+    def _narrowed(self, node: Node) -> Node:
+        """Compute in int8 what has no int16 kernel, between two requantizations."""
+        data = _data_inputs(node)
+        if all(value.dtype != "int16" for value in (*data, *node.outputs)):
+            return node
+        inputs = list(node.inputs)
+        for index, value in enumerate(inputs):
+            if value is not None and value in data and value.dtype == "int16" and value.data is None:
+                assert value.quantization is not None
+                inputs[index] = self._requantized(value, "int8", narrow(value.quantization))
+        outputs = []
+        for value in node.outputs:
+            assert value.quantization is not None
+            made = replace(value, name=f"{value.name}:int8", dtype="int8", quantization=narrow(value.quantization))
+            self._after.append(Node("Requantize", f"{node.name}:int16", (made,), (value,)))
+            outputs.append(made)
+        return replace(node, inputs=tuple(inputs), outputs=tuple(outputs))
 
     def _one_width(self, node: Node) -> Node:
         data = [value for value in _data_inputs(node) if value.data is None]
@@ -181,6 +205,21 @@ def wide(affine: Affine) -> Affine:
     """The symmetric int16 scale that covers an int8 tensor's whole range."""
     scale, point = float(affine.scale[0]), int(affine.zero_point[0])
     return Affine.of(max(128 + point, 127 - point) * scale / 32767)
+
+
+def narrow(affine: Affine) -> Affine:
+    """The symmetric int8 scale that covers an int16 tensor's whole range."""
+    return Affine.of(float(affine.scale[0]) * 32767 / 127)
+
+
+def _has_int8_kernels_only(node: Node) -> bool:
+    if node.op_type == "Resize":
+        return bool(node.attributes.get("mode", "nearest") != "nearest")
+    if node.op_type == "Pad":
+        return bool(node.attributes.get("mode", "constant") == "reflect")
+    if node.op_type == "Gather":
+        return node.input(1).data is None or node.constant(1).size > 1
+    return node.op_type in EIGHT_BIT_ONLY
 
 
 def _key(affine: Affine) -> bytes:
