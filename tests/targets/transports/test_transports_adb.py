@@ -31,11 +31,13 @@ def copy(source, target):
     shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
 if command == "push":
     local, remote = rest
-    if not there(remote).parent.is_dir(): fail(f"adb: error: failed to copy '{{local}}' to '{{remote}}': remote secure_mkdirs failed")
+    if not there(remote).parent.is_dir():
+        fail(f"adb: error: failed to copy '{{local}}' to '{{remote}}': remote secure_mkdirs failed")
     copy(pathlib.Path(local), there(remote))
 elif command == "pull":
     remote, local = rest
-    if not there(remote).exists(): fail(f"adb: error: failed to stat remote object '{{remote}}': No such file or directory")
+    if not there(remote).exists():
+        fail(f"adb: error: failed to stat remote object '{{remote}}': No such file or directory")
     copy(there(remote), pathlib.Path(local))
 elif command == "shell":
     # adb joins its arguments with spaces; the device's shell reads the line.
