@@ -12,7 +12,7 @@ import pytest
 import torch
 import zoo
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from edgedeploy.errors import ToolFailedError
 from edgedeploy.graph.capture import capture
@@ -31,7 +31,7 @@ class Attention(nn.Module):
     def attend(self, x, mask=None):
         batch, length, width = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, 4, 8).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=self.causal)
+        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=self.causal)
         return y.transpose(1, 2).reshape(batch, length, width)
 
     def forward(self, x):

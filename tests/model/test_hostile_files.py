@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import pickle
 import zipfile
@@ -182,7 +183,8 @@ def test_tree_description_that_imports_modules(tmp_path, marker):
     good = doctored.save_pt2(tmp_path / "good.pt2")
 
     def change(document):
-        spec = '[1, {"type": "builtins.tuple", "context": "{\\"__enum__\\": true, \\"fqn\\": \\"evil_package:X\\"}", "children_spec": []}]'
+        enum = json.dumps({"__enum__": True, "fqn": "evil_package:X", "name": "Y"})
+        spec = json.dumps([1, {"type": "builtins.tuple", "context": enum, "children_spec": []}])
         document["graph_module"]["module_call_graph"][0]["signature"]["in_spec"] = spec
 
     bad = doctored.rewrite(good, tmp_path / "model.pt2", doctored.edit_json("models/model.json", change))
