@@ -23,7 +23,7 @@ def collect(
     graph: Graph,
     data: Dataset,
     observed: Observed,
-    held: frozenset[str] = frozenset(),
+    folds: Mapping[str, int] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, TensorStatistics]:
     """Run every sample once, one at a time, and gather statistics of the observed tensors.
@@ -35,14 +35,16 @@ def collect(
         graph: the FP32 graph.
         data: samples in the graph's input names, shapes and dtypes.
         observed: which tensors to look at.
-        held: hashes of the samples that are counted into ``held`` histograms as well.
+        folds: fold of each sample by its hash, from 0 without gaps; ``None`` makes one fold.
         progress: told of each sample.
 
     Raises:
         InputError: a tensor becomes NaN, or the graph cannot run a sample.
     """
     inputs = {spec.name for spec in graph.inputs}
-    builders = {name: StatisticsBuilder(name, observed.channel_axis.get(name)) for name in observed.tensors}
+    folds = folds or dict.fromkeys(data.hashes, 0)
+    count = max(folds.values()) + 1
+    builders = {name: StatisticsBuilder(name, observed.channel_axis.get(name), count) for name in observed.tensors}
     fetch = [name for name in observed.tensors if name not in inputs]
     session = _session(graph.model, fetch)
     steps = enumerate(zip(data, data.hashes, strict=True))
@@ -50,7 +52,7 @@ def collect(
         values = _run(session, fetch, sample, data, position)
         for name, builder in builders.items():
             value = cast("NDArray[np.float32]", sample[name]) if name in inputs else values.pop(name)
-            if not builder.add(value, sample_hash in held):
+            if not builder.add(value, folds[sample_hash]):
                 raise _nan(name, data, position)
     return {name: builder.build() for name, builder in builders.items()}
 

@@ -25,7 +25,7 @@ class TensorRow:
         minimum, maximum: exact extremes.
         low, high: the range that the table's method gives the format.
         method: which method gave it.
-        sqnr_db: of every method on the held-back samples, in dB; infinite where nothing is lost.
+        sqnr_db: of every method on samples it was not fitted to, in dB; infinite where nothing is lost.
         note: a sentence where the tensor is odd (all zero, constant, extreme values); else empty.
     """
 

@@ -7,7 +7,8 @@ value came first, values of any magnitude have a bin, and filling one is a shift
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +22,12 @@ _SIGN = 256 * PER_OCTAVE
 #: Values of this magnitude or more are not activations but mask fillers or overflow; they are counted apart.
 EXTREME = 2.0**96
 
+#: Bins of the grid in one bin of a coarse histogram.
+_COARSER = 4
+
+#: A bin that holds a single value, as far as is known, is this wide relative to it.
+_NARROWEST = 2.0**-20
+
 #: Below this many values sorting beats clearing a table of every bin.
 _FEW = 1 << 14
 
@@ -33,11 +40,16 @@ class Histogram:
         keys: int32, the leading bits of the values in each bin (sign, exponent, mantissa), ascending.
         counts: int64, values in each bin.
         zeros: values that are zero (or denormal), which every number format represents exactly.
+        low, high: no value lies beyond these; they cut the outermost bins short.
+        width: of a bin, in steps of the absolute grid.
     """
 
     keys: NDArray[np.int32]
     counts: NDArray[np.int64]
     zeros: int = 0
+    low: float = -np.inf
+    high: float = np.inf
+    width: int = 1
 
     @property
     def total(self) -> int:
@@ -51,8 +63,10 @@ class Histogram:
 
     @cached_property
     def outer(self) -> NDArray[np.float64]:
-        """The end of each bin that is farther from zero, with its sign."""
-        return _bin_end(self.keys, 1)
+        """The end of each bin that is farther from zero, with its sign; never as near as the inner end."""
+        cut = np.clip(_bin_end(self.keys, self.width), self.low, self.high)
+        nearest = self.inner * (1 + _NARROWEST)
+        return np.where(np.abs(cut) < np.abs(nearest), nearest, cut)
 
     @cached_property
     def energy(self) -> float:
@@ -61,12 +75,31 @@ class Histogram:
         squares = (inner * inner + inner * outer + outer * outer) / 3
         return float(self.counts @ squares) / max(self.total, 1)
 
-    def merged(self, other: Histogram) -> Histogram:
-        """Add the counts of two histograms."""
-        keys, index = np.unique(np.concatenate([self.keys, other.keys]), return_inverse=True)
-        counts = np.zeros(keys.size, np.int64)
-        np.add.at(counts, index, np.concatenate([self.counts, other.counts]))
-        return Histogram(keys, counts, self.zeros + other.zeros)
+    @property
+    def extremes(self) -> tuple[float, float]:
+        """Ends of the lowest and the highest bin; (0, 0) where all values are zero."""
+        if not self.counts.size:
+            return 0.0, 0.0
+        return float(min(self.outer.min(), self.inner.min())), float(max(self.outer.max(), self.inner.max()))
+
+    @cached_property
+    def coarse(self) -> Histogram:
+        """The same values in bins four times as wide, for searches that weigh many candidates."""
+        keys, starts = np.unique(self.keys // _COARSER, return_index=True)
+        counts = np.add.reduceat(self.counts, starts) if starts.size else self.counts
+        return replace(self, keys=keys * _COARSER, counts=counts, width=_COARSER)
+
+
+def merged(histograms: Sequence[Histogram]) -> Histogram:
+    """Add the counts of several histograms; at least one."""
+    keys = np.concatenate([histogram.keys for histogram in histograms])
+    counts = np.concatenate([histogram.counts for histogram in histograms])
+    unique, index = np.unique(keys, return_inverse=True)
+    totals = np.zeros(unique.size, np.int64)
+    np.add.at(totals, index, counts)
+    zeros = sum(histogram.zeros for histogram in histograms)
+    low, high = min(histogram.low for histogram in histograms), max(histogram.high for histogram in histograms)
+    return Histogram(unique, totals, zeros, low, high)
 
 
 def _bin_end(keys: NDArray[np.int32], step: int) -> NDArray[np.float64]:
@@ -90,7 +123,8 @@ class HistogramBuilder:
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count a contiguous float32 array of any shape, free of NaN."""
-        keys = np.right_shift(values.reshape(-1).view(np.uint32), _SHIFT, dtype=np.uint32).astype(np.int64)
+        keys = np.empty(values.size, np.int64)
+        np.right_shift(values.reshape(-1).view(np.uint32), _SHIFT, out=keys, casting="unsafe")
         if keys.size < _FEW:
             unique, counts = np.unique(keys, return_counts=True)
             for octave in np.unique(unique >> MANTISSA_BITS).tolist():
@@ -99,20 +133,24 @@ class HistogramBuilder:
                 row[unique[inside] & (PER_OCTAVE - 1)] = counts[inside]
                 self._add_octave(octave, row)
         else:
-            table = np.bincount(keys, minlength=PER_OCTAVE)
-            table = np.append(table, np.zeros(-table.size % PER_OCTAVE, np.int64)).reshape(-1, PER_OCTAVE)
-            for octave in np.flatnonzero(table.any(axis=1)).tolist():
-                self._add_octave(octave, table[octave])
+            table = np.bincount(keys)
+            whole = table.size // PER_OCTAVE
+            rows = table[: whole * PER_OCTAVE].reshape(whole, PER_OCTAVE)
+            for octave in np.flatnonzero(rows.any(axis=1)).tolist():
+                self._add_octave(octave, rows[octave])
+            last = np.zeros(PER_OCTAVE, np.int64)
+            last[: table.size % PER_OCTAVE] = table[whole * PER_OCTAVE :]
+            self._add_octave(whole, last)
 
-    def build(self) -> Histogram:
-        """Return the filled bins."""
+    def build(self, low: float = -np.inf, high: float = np.inf) -> Histogram:
+        """Return the filled bins; ``low`` and ``high`` are bounds of the values, where they are known."""
         octaves = sorted(self.octaves)
         if not octaves:
-            return Histogram(np.empty(0, np.int32), np.empty(0, np.int64), self.zeros)
+            return Histogram(np.empty(0, np.int32), np.empty(0, np.int64), self.zeros, low, high)
         counts = np.concatenate([self.octaves[octave] for octave in octaves])
         keys = (np.array(octaves)[:, None] * PER_OCTAVE + np.arange(PER_OCTAVE)).reshape(-1)
         filled = counts > 0
-        return Histogram(keys[filled].astype(np.int32), counts[filled], self.zeros)
+        return Histogram(keys[filled].astype(np.int32), counts[filled], self.zeros, low, high)
 
     def _add_octave(self, octave: int, row: NDArray[np.int64]) -> None:
         exponent = octave % 256

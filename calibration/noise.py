@@ -36,11 +36,12 @@ def noise(histogram: Histogram, grids: list[Affine]) -> NDArray[np.float64]:
 
 def sqnr_db(histogram: Histogram, values: Range, fmt: IntegerFormat) -> float:
     """Signal to quantization noise of a range over the histogram's values, in dB; infinite where nothing is lost."""
-    signal = histogram.energy
-    error = float(noise(histogram, [affine(values, fmt)])[0])
-    if error <= 0 or signal <= 0:
-        return math.inf
-    return 10 * math.log10(signal / error)
+    return decibels(histogram.energy, float(noise(histogram, [affine(values, fmt)])[0]))
+
+
+def decibels(signal: float, error: float) -> float:
+    """10 log10(signal / error) of two powers; infinite where there is no error (or nothing to lose)."""
+    return 10 * math.log10(signal / error) if error > 0 and signal > 0 else math.inf
 
 
 def _integral(

@@ -20,12 +20,12 @@ class CalibrationOptions:
     Attributes:
         method: "minmax", "percentile", "mse", "entropy", or "auto" for the best of them per tensor.
         percentile: share of values, in percent, that the percentile method keeps inside its range.
-        held_fraction: share of the samples on which threshold methods are compared.
+        folds: parts of the data, each in turn held back to compare threshold methods; 1 compares them on all.
     """
 
     method: str = AUTO
     percentile: float = 99.99
-    held_fraction: float = 0.125
+    folds: int = 4
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -36,12 +36,10 @@ class CalibrationOptions:
             raise InputError(
                 "The percentile must lie between 50 and 100.", found=str(self.percentile), remedy="99.99 is usual."
             )
-        if not 0.0 <= self.held_fraction <= 0.5:
-            raise InputError(
-                "The held-back fraction must lie between 0 and 0.5.", found=str(self.held_fraction), remedy="Use 0.125."
-            )
+        if not 1 <= self.folds <= 16:
+            raise InputError("The number of folds must lie between 1 and 16.", found=str(self.folds), remedy="Use 4.")
 
     @property
-    def collected(self) -> dict[str, float]:
+    def collected(self) -> dict[str, int]:
         """The choices that change what is collected; the others only change how ranges are read from it."""
-        return {"held_fraction": self.held_fraction}
+        return {"folds": self.folds}

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgedeploy.calibration.methods.method import Distribution, Method, methods
-from edgedeploy.calibration.noise import sqnr_db
+from edgedeploy.calibration.noise import decibels, noise, sqnr_db
 from edgedeploy.calibration.options import CalibrationOptions
-from edgedeploy.calibration.ranges import Range, safe_range
+from edgedeploy.calibration.ranges import Range, affine, safe_range
 from edgedeploy.calibration.scheme import IntegerFormat
 from edgedeploy.calibration.statistics import TensorStatistics
 
@@ -19,7 +19,7 @@ class Choice:
 
     Attributes:
         method: the chosen method.
-        sqnr_db: of every method, measured on the held-back samples, in dB; infinite where nothing is lost.
+        sqnr_db: of every method, measured on samples it was not fitted to, in dB; infinite where nothing is lost.
     """
 
     method: str
@@ -36,19 +36,23 @@ def range_by(method: Method, statistics: TensorStatistics, fmt: IntegerFormat, o
 
 
 def choose(statistics: TensorStatistics, fmt: IntegerFormat, options: CalibrationOptions) -> Choice:
-    """Fit every method without the held-back samples, measure each on them, and take the best.
+    """Cross-validate: fit every method without each fold, measure it on that fold, and take the best over all folds.
 
-    Where nothing was held back (or the held-back values are all zero), all samples serve for both.
-    Ties go to the first in `methods`.
+    Signal and error are added over the folds, so that every sample counts once and on data its range did not see.
+    Ties go to the first in `methods`. With one fold, methods are compared on the data they were fitted to.
     """
-    fitted, held = statistics.fitted, statistics.held
-    if not held.counts.size or not fitted.counts.size:
-        fitted = held = statistics.histogram
     bounds = safe_range(statistics.minimum, statistics.maximum)
-    measured = {}
-    for name, method in methods().items():
-        found = bounds
-        if fitted.counts.size and not statistics.is_constant:
-            found = method(Distribution(fitted, bounds), fmt, options)
-        measured[name] = sqnr_db(held, safe_range(found.low, found.high), fmt)
+    empty = statistics.histogram.counts.size == 0
+    if empty or statistics.is_constant:
+        return Choice("minmax", dict.fromkeys(methods(), sqnr_db(statistics.histogram, bounds, fmt)))
+    errors = dict.fromkeys(methods(), 0.0)
+    for index, fold in enumerate(statistics.folds):
+        others = statistics.without(index)
+        seen = safe_range(*others.extremes)
+        for name, method in methods().items():
+            found = method(Distribution(others, seen), fmt, options) if others.counts.size else seen
+            grid = affine(safe_range(found.low, found.high), fmt)
+            errors[name] += float(noise(fold, [grid])[0]) * fold.total
+    signal = statistics.histogram.energy * statistics.histogram.total
+    measured = {name: decibels(signal, error) for name, error in errors.items()}
     return Choice(max(measured, key=lambda name: measured[name]), measured)

@@ -7,11 +7,12 @@ from functools import cached_property
 from pathlib import Path
 
 from edgedeploy.calibration.collector import collect
-from edgedeploy.calibration.dataset import Dataset, split
+from edgedeploy.calibration.dataset import Dataset
 from edgedeploy.calibration.observed import observed_tensors
 from edgedeploy.calibration.options import CalibrationOptions
 from edgedeploy.calibration.table import CalibrationTable, Provenance
 from edgedeploy.calibration.table_file import load_table, save_table, table_key, versions
+from edgedeploy.errors import InputError
 from edgedeploy.graph.graph import Graph
 from edgedeploy.progress import NoProgress, Progress
 
@@ -78,19 +79,20 @@ class Calibration:
         """
         path = self._cache / f"{table_key(self.provenance)}.npz" if self._cache else None
         if path is not None and path.is_file():
-            return replace(load_table(path, self.provenance), provenance=self.provenance)
+            try:
+                return replace(load_table(path, self.provenance), provenance=self.provenance)
+            except InputError:
+                self._progress.note(f"The cached calibration table {path} is damaged; calibrating again.")
         observed = observed_tensors(self.graph)
-        tensors = collect(self.graph, self.data, observed, self._held(), self._progress)
+        tensors = collect(self.graph, self.data, observed, self._folds(), self._progress)
         table = CalibrationTable(self.provenance, tensors, observed.aliases, observed.clipped)
         if path is not None:
             save_table(table, path)
         return table
 
-    def _held(self) -> frozenset[str]:
-        """Hashes of the samples on which methods are compared; none where there are too few different ones."""
-        if self.options.held_fraction == 0 or len(set(self.data.hashes)) < 2:
-            return frozenset()
-        return frozenset(split(self.data, self.options.held_fraction)[1].hashes)
+    def _folds(self) -> dict[str, int]:
+        """Deal the samples out to folds by content hash; equal samples share a fold."""
+        return {value: index % self.options.folds for index, value in enumerate(sorted(set(self.data.hashes)))}
 
 
 def calibrate_to_file(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedeploy.calibration.exact_sum import ExactSum
-from edgedeploy.calibration.histogram import EXTREME, Histogram, HistogramBuilder
+from edgedeploy.calibration.histogram import EXTREME, Histogram, HistogramBuilder, merged
 
 Vector = NDArray[np.float64]
 
@@ -35,8 +35,7 @@ class TensorStatistics:
         extreme: infinite values and those of magnitude 2^96 or more (mask fillers, overflow); in nothing else here.
         minimum, maximum: exact; 0 where the tensor held no finite value.
         mean, second_moment: averages of x and of x^2 over all finite values.
-        fitted: the values of all samples but the held-back ones.
-        held: the values of the held-back samples, on which threshold methods are compared.
+        folds: the values, parted by sample; each part in turn is held back to compare threshold methods.
         channels: the same per channel, where the tensor has a channel axis.
     """
 
@@ -47,14 +46,18 @@ class TensorStatistics:
     maximum: float
     mean: float
     second_moment: float
-    fitted: Histogram
-    held: Histogram
+    folds: tuple[Histogram, ...]
     channels: ChannelStatistics | None
 
     @cached_property
     def histogram(self) -> Histogram:
         """All values."""
-        return self.fitted.merged(self.held)
+        return merged(self.folds)
+
+    def without(self, fold: int) -> Histogram:
+        """All values but one fold's; all, where there is only one fold."""
+        others = [histogram for index, histogram in enumerate(self.folds) if index != fold]
+        return merged(others) if others else self.histogram
 
     @property
     def absolute_maximum(self) -> float:
@@ -75,20 +78,14 @@ class TensorStatistics:
 class StatisticsBuilder:
     """Gathers one tensor's statistics sample by sample; every part is exact, so order cannot matter."""
 
-    def __init__(self, name: str, axis: int | None) -> None:
+    def __init__(self, name: str, axis: int | None, folds: int = 1) -> None:
         self.name = name
         self._axis = axis
         self._channels = 0
-        self._fitted = HistogramBuilder()
-        self._held = HistogramBuilder()
+        self._folds = [HistogramBuilder() for _ in range(folds)]
         self._count = 0
 
-    @property
-    def seen(self) -> bool:
-        """True once `add` was called with any values."""
-        return self._channels > 0
-
-    def add(self, values: NDArray[np.float32], held: bool) -> bool:
+    def add(self, values: NDArray[np.float32], fold: int = 0) -> bool:
         """Take one sample's tensor; returns False, and takes nothing, where it holds a NaN."""
         rows, reduced = _channel_rows(values, self._axis)
         if values.size == 0:
@@ -96,8 +93,7 @@ class StatisticsBuilder:
         low, high = values_range(rows, reduced)
         if np.isnan(low).any():
             return False
-        histogram = self._held if held else self._fitted
-        histogram.add(np.ascontiguousarray(values))
+        self._folds[fold].add(np.ascontiguousarray(values))
         magnitude = max(-float(low.min()), float(high.max()))
         per_channel = rows.size // low.size
         if magnitude >= EXTREME:
@@ -127,7 +123,8 @@ class StatisticsBuilder:
         count = max(self._count, 1)
         low, high = np.where(np.isfinite(self._low), self._low, 0.0), np.where(np.isfinite(self._high), self._high, 0.0)
         mean, second = self._sum.value() / count, self._squares.value() / count
-        extreme = self._fitted.extreme + self._held.extreme
+        extreme = sum(fold.extreme for fold in self._folds)
+        minimum, maximum = float(low.min()), float(high.max())
         channels = None
         if self._axis is not None and self._count:
             channels = ChannelStatistics(self._axis, low, high, mean, second)
@@ -135,12 +132,11 @@ class StatisticsBuilder:
             name=self.name,
             count=self._count * self._channels - extreme,
             extreme=extreme,
-            minimum=float(low.min()),
-            maximum=float(high.max()),
+            minimum=minimum,
+            maximum=maximum,
             mean=float(mean.mean()),
             second_moment=float(second.mean()),
-            fitted=self._fitted.build(),
-            held=self._held.build(),
+            folds=tuple(fold.build(minimum, maximum) for fold in self._folds),
             channels=channels,
         )
 

@@ -80,7 +80,7 @@ class CalibrationTable:
         Args:
             tensor: its name in the graph.
             fmt: the activation format.
-            method: "minmax", "percentile", "mse", "entropy", "auto" for the best of them on held-back samples, or ""
+            method: "minmax", "percentile", "mse", "entropy", "auto" for the best of them on unseen samples, or ""
                 for the one in the table's options.
 
         Raises:

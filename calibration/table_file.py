@@ -26,7 +26,6 @@ from edgedeploy.errors import InputError
 FORMAT = "1"
 
 _CHANNEL_VECTORS = ("minimum", "maximum", "mean", "second_moment")
-_HISTOGRAMS = ("fitted", "held")
 _SCALARS = ("name", "count", "extreme", "minimum", "maximum", "mean", "second_moment")
 
 
@@ -125,7 +124,7 @@ def _made_from(provenance: Provenance) -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         header = json.loads(arrays.pop("header").tobytes())
         if not isinstance(header, dict) or "provenance" not in header:
@@ -141,30 +140,35 @@ def _read(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
 
 def _arrays(table: CalibrationTable) -> Iterator[tuple[str, NDArray[np.generic]]]:
     for index, statistics in enumerate(table.tensors.values()):
-        for part in _HISTOGRAMS:
-            histogram: Histogram = getattr(statistics, part)
-            yield f"{index}.{part}.keys", histogram.keys
-            yield f"{index}.{part}.counts", histogram.counts
+        for fold, histogram in enumerate(statistics.folds):
+            yield f"{index}.{fold}.keys", histogram.keys
+            yield f"{index}.{fold}.counts", histogram.counts
         if statistics.channels is not None:
             yield f"{index}.channels", np.stack([getattr(statistics.channels, name) for name in _CHANNEL_VECTORS])
 
 
 def _scalars(statistics: TensorStatistics) -> dict[str, Any]:
     scalars = {name: getattr(statistics, name) for name in _SCALARS}
-    scalars |= {f"{part}_zeros": getattr(statistics, part).zeros for part in _HISTOGRAMS}
+    scalars["zeros"] = [histogram.zeros for histogram in statistics.folds]
     return {**scalars, "axis": statistics.channels.axis if statistics.channels is not None else None}
 
 
 def _statistics(index: int, scalars: dict[str, Any], arrays: Mapping[str, Any]) -> TensorStatistics:
-    histograms = {
-        part: Histogram(arrays[f"{index}.{part}.keys"], arrays[f"{index}.{part}.counts"], scalars[f"{part}_zeros"])
-        for part in _HISTOGRAMS
-    }
+    folds = tuple(
+        Histogram(
+            arrays[f"{index}.{fold}.keys"],
+            arrays[f"{index}.{fold}.counts"],
+            zeros,
+            scalars["minimum"],
+            scalars["maximum"],
+        )
+        for fold, zeros in enumerate(scalars["zeros"])
+    )
     channels = None
     if scalars["axis"] is not None:
         channels = ChannelStatistics(scalars["axis"], *arrays[f"{index}.channels"])
-    values: dict[str, Any] = {name: scalars[name] for name in _SCALARS} | histograms
-    return TensorStatistics(**values, channels=channels)
+    values: dict[str, Any] = {name: scalars[name] for name in _SCALARS}
+    return TensorStatistics(**values, folds=folds, channels=channels)
 
 
 def _checksum(header: Mapping[str, Any], arrays: Mapping[str, NDArray[np.generic]]) -> str:

@@ -25,7 +25,7 @@ def mse(values: Distribution, fmt: IntegerFormat, options: CalibrationOptions) -
     bounds = values.bounds
 
     def best(candidates: list[Range]) -> Range:
-        errors = noise(values.histogram, [affine(candidate, fmt) for candidate in candidates])
+        errors = noise(values.histogram.coarse, [affine(candidate, fmt) for candidate in candidates])
         return candidates[int(np.argmin(errors))]
 
     def both_sides(thresholds: np.ndarray) -> list[Range]:

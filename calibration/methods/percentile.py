@@ -19,6 +19,6 @@ def percentile(values: Distribution, fmt: IntegerFormat, options: CalibrationOpt
     magnitude = np.abs(histogram.outer)
     order = np.argsort(magnitude)
     inside = histogram.zeros + np.cumsum(histogram.counts[order])
-    wanted = options.percentile / 100 * histogram.total
+    wanted = options.percentile * histogram.total / 100 - 0.5
     threshold = float(magnitude[order][min(int(np.searchsorted(inside, wanted)), len(order) - 1)])
     return clipped(values.bounds, -threshold, threshold)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgedeploy.calibration.dataset import ArrayDataset, Dataset
 from edgedeploy.calibration.describe import odd
 from edgedeploy.calibration.exact_sum import ExactSum
-from edgedeploy.calibration.histogram import Histogram, HistogramBuilder
+from edgedeploy.calibration.histogram import Histogram, HistogramBuilder, merged
 from edgedeploy.calibration.observed import observed_tensors
 from edgedeploy.calibration.options import CalibrationOptions
 from edgedeploy.calibration.readers.generator import GeneratorReader
@@ -72,10 +72,12 @@ class TestStatistics:
         assert statistics.histogram.total == values.size
         assert statistics.histogram.energy == pytest.approx((values**2).mean(), rel=1e-4)
 
-    def test_the_held_back_samples_are_counted_apart(self):
-        statistics = table_of(two_layers(), photos_like(16), held_fraction=0.25).statistics("image")
-        assert statistics.held.total * 3 == statistics.fitted.total
-        assert statistics.histogram.total == statistics.count
+    def test_samples_are_dealt_out_to_folds(self):
+        statistics = table_of(two_layers(), photos_like(16), folds=4).statistics("image")
+        assert [fold.total * 4 for fold in statistics.folds] == [statistics.count] * 4
+        assert statistics.without(1).total == 3 * statistics.folds[1].total
+        equal = table_of(two_layers(), np.concatenate([photos_like(1)] * 3)).statistics("image")
+        assert [fold.total for fold in equal.folds] == [equal.count]
 
     def test_an_alias_gives_its_sources_statistics(self):
         table = table_of(two_layers(), photos_like(2))
@@ -160,8 +162,10 @@ class TestHistogram:
     def test_merging(self):
         first = Histogram(np.array([3, 9], np.int32), np.array([1, 2]), 5)
         second = Histogram(np.array([9, 11], np.int32), np.array([10, 20]), 1)
-        merged = first.merged(second)
-        assert (merged.keys.tolist(), merged.counts.tolist(), merged.zeros) == ([3, 9, 11], [1, 12, 20], 6)
+        both = merged([first, second])
+        assert (both.keys.tolist(), both.counts.tolist(), both.zeros) == ([3, 9, 11], [1, 12, 20], 6)
+        assert both.coarse.keys.tolist() == [0, 8]
+        assert both.coarse.counts.tolist() == [1, 32]
 
 
 class TestOddTensors:
