@@ -58,6 +58,9 @@ def compare(model: LoadedModel, graph: Graph, samples: Sequence[Mapping[str, NDA
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    # One run or a few: memory counts more than speed.
+    options.enable_cpu_mem_arena = False
+    options.add_session_config_entry("session.disable_prepacking", "1")
     session = onnxruntime.InferenceSession(graph.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [spec.name for spec in graph.outputs]
     made_up = not samples

@@ -80,12 +80,12 @@ def _fold_into_producer(
 def _per_weight(layer: ir.Node, shape: tuple[int, ...], scale: NDArray[np.float64]) -> NDArray[np.float64]:
     """Spread one factor per output channel over the layer's weight."""
     kernel = [1] * (len(shape) - 2)
-    if layer.op_type == "Conv" or (layer.op_type == "Gemm" and layer.attributes.get_int("transB", 0)):
+    if layer.op_type == "Conv" or (layer.op_type == "Gemm" and layer.attributes.get_int("transB")):
         return scale.reshape(-1, 1, *kernel)
     if layer.op_type == "Gemm":
         return scale.reshape(1, -1)
     # ConvTranspose weights are (input channels, output channels / group, kernel ...), input channels in groups.
-    group = layer.attributes.get_int("group", 1) or 1
+    group = int(layer.attributes.get_int("group") or 1)
     by_group = np.repeat(scale.reshape(group, -1), shape[0] // group, axis=0)
     return by_group.reshape(*shape[:2], *kernel)
 

@@ -39,7 +39,8 @@ def shape_value(value: ir.Value | None, depth: int = 0) -> list[Size] | None:
     if node.op_type == "Mul":
         factors = [first, shape_value(node.inputs[1], depth + 1)]
         single = [factor[0] for factor in factors if factor is not None and len(factor) == 1]
-        return [single[0] * single[1]] if len(single) == 2 and all(isinstance(size, int) for size in single) else None
+        numbers = [size for size in single if isinstance(size, int)]
+        return [numbers[0] * numbers[1]] if len(numbers) == 2 else None
     others = [shape_value(item, depth + 1) for item in node.inputs[1:]]
     if node.op_type == "Gather" and others[0] is not None:
         return [first[int(index)] for index in others[0]]

@@ -59,8 +59,8 @@ def _scan(stream: IO[bytes]) -> set[str]:
         elif kind in _MEMO_GETS:
             pushed = (pushed[1], memo.get(int(argument or 0)))
         elif kind in ("GLOBAL", "INST"):
-            module, _, name = str(argument).partition(" ")
-            names.add(_python_3_name(module, name) if protocol < 3 else f"{module}.{name}")
+            where, _, what = str(argument).partition(" ")
+            names.add(_python_3_name(where, what) if protocol < 3 else f"{where}.{what}")
             pushed = (None, None)
         elif kind == "STACK_GLOBAL":
             module, name = pushed
