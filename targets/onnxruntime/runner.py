@@ -2,88 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import sys
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import Any
 
-import numpy as np
-
-from edgedeploy.device_profiles.machine import Machine, this_machine
+from edgedeploy.device_profiles.machine import Machine
 from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
 from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.interfaces import Artefact, RunJob, RunResult
 from edgedeploy.targets.onnxruntime import worker
 from edgedeploy.targets.onnxruntime.evidence import Standing, standing
+from edgedeploy.targets.onnxruntime.job import Samples, WorkerJob
 from edgedeploy.targets.onnxruntime.placement import placement
 from edgedeploy.targets.transports import Completed, Transport, open_transport
 from edgedeploy.targets.transports.transport import last_lines
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-#: How long and how often an artefact is timed: seconds, and the fewest and most runs.
-MEASURE_SECONDS = 3.0
-MEASURE_RUNS = (30, 500)
-WARMUP_RUNS = 5
 #: Seconds after which a worker counts as hung.
 WORKER_TIMEOUT_S = 1800.0
 #: The interpreter on a device behind ssh; it needs numpy and onnxruntime.
 REMOTE_PYTHON = "EDGEDEPLOY_REMOTE_PYTHON"
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A folder that holds everything the worker needs, itself included."""
-
-    folder: Path
-
-    @classmethod
-    def write(cls, artefact: Artefact, job: RunJob, cores: int) -> _Job:
-        folder = job.work_dir / f"run-{artefact.candidate}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        shutil.copy2(worker.__file__, folder / "worker.py")
-        _link(artefact.path, folder / "model.onnx")
-        inputs = _write_samples(artefact, job, folder)
-        threads = job.profile.hardware.threads or job.profile.hardware.cores or 1
-        (folder / "job.json").write_text(
-            json.dumps(
-                {
-                    "model": "model.onnx",
-                    "inputs": inputs,
-                    "threads": min(threads, cores) if not job.device.startswith("ssh:") else threads,
-                    "measure": job.measure,
-                    "seconds": MEASURE_SECONDS,
-                    "runs": MEASURE_RUNS,
-                    "warmup": WARMUP_RUNS,
-                }
-            )
-        )
-        return cls(folder)
-
-    def result(self) -> dict[str, Any]:
-        path = self.folder / "result.json"
-        if not path.is_file():
-            raise ToolFailedError("The ONNX Runtime worker ended without a result.")
-        result: dict[str, Any] = json.loads(path.read_text())
-        return result
-
-    def outputs(self, names: list[str]) -> dict[str, NDArray[np.generic]]:
-        return {
-            name: np.load(self.folder / "outputs" / f"{number}.npy", mmap_mode="r", allow_pickle=False)
-            for number, name in enumerate(names)
-        }
-
-
 class OnnxRuntimeRunner:
     """Runs ONNX files on the CPU provider; evidence follows from the CPUID of the machine that ran them."""
+
+    def __init__(self) -> None:
+        self._samples = Samples()
 
     def run(self, artefact: Artefact, job: RunJob) -> RunResult:
         """Run every sample, and measure where the machine is the device or of its kind.
@@ -100,11 +48,11 @@ class OnnxRuntimeRunner:
                 remedy="Give --device local or --device ssh:USER@HOST.",
             )
         transport = open_transport(job.device or "local")
-        prepared = _Job.write(artefact, job, this_machine().cores)
+        prepared = WorkerJob.write(artefact, job, self._samples)
         if job.device.startswith("ssh:"):
             _run_remotely(transport, prepared)
         else:
-            _check(_work(transport, sys.executable, prepared.folder), transport)
+            _check(_work(transport, [sys.executable, "-P"], str(prepared.folder)), transport)
         result = prepared.result()
         machine = Machine.from_facts(result["machine"])
         stand = standing(job.profile, machine, job.device)
@@ -130,7 +78,7 @@ class OnnxRuntimeRunner:
         return RunResult(outputs, stand.numerics, figures, tuple(notes), details)
 
 
-def _run_remotely(transport: Transport, job: _Job) -> None:
+def _run_remotely(transport: Transport, job: WorkerJob) -> None:
     python = os.environ.get(REMOTE_PYTHON, "python3")
     remote = f"/tmp/edgedeploy-{uuid.uuid4().hex}"
     made = transport.run(["mkdir", "-m", "700", remote], timeout_s=60)
@@ -139,19 +87,17 @@ def _run_remotely(transport: Transport, job: _Job) -> None:
     folder = f"{remote}/{job.folder.name}"
     try:
         transport.push(job.folder, folder)
-        done = transport.run([python, f"{folder}/worker.py", f"{folder}/job.json"], timeout_s=WORKER_TIMEOUT_S)
-        _check(done, transport)
+        _check(_work(transport, [python], folder), transport)
         for name in ("result.json", "outputs"):
             transport.pull(f"{folder}/{name}", job.folder / name)
     finally:
-        transport.run(["rm", "-rf", remote], timeout_s=60)
+        with suppress(ToolFailedError):  # a lost connection has been reported already
+            transport.run(["rm", "-rf", remote], timeout_s=60)
 
 
-def _work(transport: Transport, python: str, folder: Path) -> Completed:
-    # No PYTHONPATH entry of this process may shadow the worker's own imports.
-    return transport.run(
-        [python, "-P", str(folder / "worker.py"), str(folder / "job.json")], timeout_s=WORKER_TIMEOUT_S
-    )
+def _work(transport: Transport, python: list[str], folder: str) -> Completed:
+    # -P, where it is known: no folder of this process may shadow the worker's own imports.
+    return transport.run([*python, f"{folder}/worker.py", f"{folder}/job.json"], timeout_s=WORKER_TIMEOUT_S)
 
 
 def _check(done: Completed, transport: Transport) -> None:
@@ -209,35 +155,3 @@ def _figures(result: Mapping[str, Any], stand: Standing) -> tuple[Figure, ...]:
             )
         )
     return tuple(figures)
-
-
-def _write_samples(artefact: Artefact, job: RunJob, folder: Path) -> dict[str, str]:
-    """Stream the samples into one memory-mapped .npy an input; returns the file name by artefact input name."""
-    count = len(job.samples)
-    files: dict[str, NDArray[np.generic]] = {}
-    paths = {}
-    for index, sample in enumerate(job.progress.track(job.samples, what="Writing samples", total=count)):
-        for number, port in enumerate(artefact.contract.inputs):
-            value = np.asarray(sample[port.source_name])
-            if port.name not in files:
-                paths[port.name] = f"input{number}.npy"
-                files[port.name] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-                    folder / paths[port.name], mode="w+", dtype=value.dtype, shape=(count, *value.shape)
-                )
-            if value.shape != files[port.name].shape[1:]:
-                raise InputError(
-                    f"Input {port.source_name!r} changes its shape between samples.",
-                    found=f"{value.shape} at sample {index}, {files[port.name].shape[1:]} before",
-                    remedy="Evaluate with samples of one shape.",
-                )
-            files[port.name][index] = value
-    if not files:
-        raise InputError("There is no sample to run the artefact with.")
-    return paths
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copy2(source, target)

@@ -96,7 +96,7 @@ def machine() -> dict[str, Any]:
 
 def _pin(threads: int) -> list[int]:
     """Restrict this process to as many CPUs as the job wants threads, before any pool is made."""
-    if not hasattr(os, "sched_setaffinity"):
+    if not hasattr(os, "sched_setaffinity"):  # no Linux
         return list(range(min(threads, os.cpu_count() or 1)))
     cpus = sorted(os.sched_getaffinity(0))[:threads]
     os.sched_setaffinity(0, cpus)

@@ -1,0 +1,124 @@
+"""The folder that a worker needs: itself, the artefact, the samples and what to do with them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgedeploy.errors import InputError, ToolFailedError
+from edgedeploy.interfaces import Artefact, RunJob
+from edgedeploy.targets.onnxruntime import worker
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgedeploy.calibration.dataset import Dataset
+
+#: How long and how often an artefact is timed: seconds, and the fewest and most runs.
+MEASURE_SECONDS = 3.0
+MEASURE_RUNS = (30, 500)
+WARMUP_RUNS = 5
+
+
+class Samples:
+    """The samples as one .npy an input, read and written once however many candidates run over them."""
+
+    def __init__(self) -> None:
+        self._of: Dataset | None = None
+        self._files: dict[str, Path] = {}
+
+    def place(self, artefact: Artefact, job: RunJob, folder: Path) -> dict[str, str]:
+        """Put the samples into ``folder``; returns the file name by artefact input name."""
+        if self._of is not job.samples or not all(path.is_file() for path in self._files.values()):
+            self._files = _write_samples(job, folder)
+            self._of = job.samples
+        placed = {}
+        for port in artefact.contract.inputs:
+            source = self._files[port.source_name]
+            placed[port.name] = source.name
+            if source.parent != folder:
+                _link(source, folder / source.name)
+        return placed
+
+
+@dataclass(frozen=True)
+class WorkerJob:
+    """A folder that holds everything the worker needs, itself included."""
+
+    folder: Path
+
+    @classmethod
+    def write(cls, artefact: Artefact, job: RunJob, samples: Samples) -> WorkerJob:
+        """Copy or link everything into a new folder under ``job.work_dir``."""
+        folder = job.work_dir / f"run-{artefact.candidate}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        shutil.copy2(worker.__file__, folder / "worker.py")
+        _link(artefact.path, folder / "model.onnx")
+        inputs = samples.place(artefact, job, folder)
+        threads = job.profile.hardware.threads or job.profile.hardware.cores or 1
+        (folder / "job.json").write_text(
+            json.dumps(
+                {
+                    "model": "model.onnx",
+                    "inputs": inputs,
+                    "threads": threads,
+                    "measure": job.measure,
+                    "seconds": MEASURE_SECONDS,
+                    "runs": MEASURE_RUNS,
+                    "warmup": WARMUP_RUNS,
+                }
+            )
+        )
+        return cls(folder)
+
+    def result(self) -> dict[str, Any]:
+        """Read what the worker found; `ToolFailedError` where it left nothing."""
+        path = self.folder / "result.json"
+        if not path.is_file():
+            raise ToolFailedError("The ONNX Runtime worker ended without a result.")
+        result: dict[str, Any] = json.loads(path.read_text())
+        return result
+
+    def outputs(self, names: list[str]) -> dict[str, NDArray[np.generic]]:
+        """Map the outputs, each (samples, *output shape), by the artefact's output names."""
+        return {
+            name: np.load(self.folder / "outputs" / f"{number}.npy", mmap_mode="r", allow_pickle=False)
+            for number, name in enumerate(names)
+        }
+
+
+def _write_samples(job: RunJob, folder: Path) -> dict[str, Path]:
+    """Stream the samples into memory-mapped files of shape (samples, *input shape), by captured input name."""
+    count = len(job.samples)
+    arrays: dict[str, NDArray[np.generic]] = {}
+    paths: dict[str, Path] = {}
+    for index, sample in enumerate(job.progress.track(job.samples, what="Writing samples", total=count)):
+        for name, value in sample.items():
+            if name not in arrays:
+                paths[name] = folder / f"input{len(paths)}.npy"
+                arrays[name] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+                    paths[name], mode="w+", dtype=value.dtype, shape=(count, *value.shape)
+                )
+            if value.shape != arrays[name].shape[1:]:
+                raise InputError(
+                    f"Input {name!r} changes its shape between samples.",
+                    found=f"{value.shape} at sample {index}, {arrays[name].shape[1:]} before",
+                    remedy="Evaluate with samples of one shape.",
+                )
+            arrays[name][index] = value
+    if not arrays:
+        raise InputError("There is no sample to run the artefact with.")
+    return paths
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)
