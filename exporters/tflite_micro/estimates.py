@@ -26,9 +26,8 @@ KERNEL_MARGIN = 0.3
 _PERSISTENT_BYTES_PER_OPERATOR = (260, 90, 700)
 
 
-def flash_figure(content_bytes: int, model: TfliteModel) -> Figure:
-    """Model plus code."""
-    kernels = len(model.builtins)
+def flash_figure(content_bytes: int, kernels: int) -> Figure:
+    """Model plus code of the runtime and its kernels."""
     likely, low, high = (RUNTIME_KB[i] + kernels * KERNEL_KB[i] + content_bytes / KIB for i in range(3))
     return Figure(
         "flash_kb",

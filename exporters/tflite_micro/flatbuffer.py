@@ -133,6 +133,21 @@ def serialize(model: TfliteModel) -> bytes:
     return bytes(builder.Output())
 
 
+def operators_of(content: bytes) -> tuple[str, ...]:
+    """The distinct operators of a .tflite file, sorted; custom ones by their own name."""
+    fb = schema()
+    model = fb.ModelT.InitFromPackedBuf(content, 0)
+    names = {value: name for name, value in vars(fb.BuiltinOperator).items() if isinstance(value, int)}
+    used = {operator.opcodeIndex for subgraph in model.subgraphs for operator in subgraph.operators}
+    found = set()
+    for index in used:
+        code = model.operatorCodes[index]
+        custom = code.customCode
+        number = max(code.builtinCode, code.deprecatedBuiltinCode)
+        found.add(custom.decode() if custom else names[number])
+    return tuple(sorted(found))
+
+
 def options_name(builtin: str) -> str:
     """The schema's options table of an operator ("PAD" → "PadOptions")."""
     return OPTIONS_NAMES.get(builtin, "".join(word.capitalize() for word in builtin.split("_")) + "Options")

@@ -54,11 +54,15 @@ class TfliteMicroRunner:
         outputs = {port.source_name: real(port, codes) for port, codes in zip(ports, found.outputs, strict=True)}
         figures: tuple[Figure, ...] = ()
         notes = ["TFLite Micro's reference kernels on this host: exact numerics, no latency."]
-        if found.arena_bytes is not None:
-            margin = kernel_margin(job.profile)
-            figures = (measured_ram_figure(found.arena_bytes, margin),)
-            name = str(artefact.details.get("model_name", "model"))
-            complete_firmware(artefact.folder / FIRMWARE, name, margin, found.arena_bytes, inputs, found.outputs)
+        margin = kernel_margin(job.profile)
+        arena = None
+        if job.profile.hardware.accelerator:
+            notes.append("The NPU's own file cannot be run here: these numerics are those of the plain model.")
+        elif found.arena_bytes is not None:
+            arena = (found.arena_bytes, margin)
+            figures = (measured_ram_figure(*arena),)
+        name = str(artefact.details.get("model_name", "model"))
+        complete_firmware(artefact.folder / FIRMWARE, name, arena, inputs, found.outputs)
         return RunResult(
             outputs,
             Evidence.SIMULATOR,

@@ -15,6 +15,7 @@ import numpy as np
 from edgedeploy.device_profiles.schema import DeviceProfile
 from edgedeploy.exporters.tflite_micro.estimates import KERNEL_MARGIN
 from edgedeploy.exporters.tflite_micro.firmware.identifiers import c_string, identifier, macro, resolver_method
+from edgedeploy.exporters.tflite_micro.flatbuffer import operators_of
 from edgedeploy.exporters.tflite_micro.ir import ALIGNMENT
 from edgedeploy.exporters.tflite_micro.memory import peak_memory
 from edgedeploy.exporters.tflite_micro.writer import WrittenModel
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
 ARENA_HEADER = "model_arena.h"
 GOLDEN_SOURCE = "golden_vectors.h"
 
-#: Stands in `ARENA_HEADER` until the interpreter has run.
+#: Stands in `ARENA_HEADER` and `GOLDEN_SOURCE` until the interpreter has run.
 NOT_MEASURED = "NOT MEASURED"
+
+#: Interpreter structures beside the planned activations, bytes: enough for a few dozen operators.
+_STRUCTURES_BYTES = 4096
 
 TEMPLATES = {
     "model_data.h": "model_data.h.j2",
@@ -60,9 +64,9 @@ class FirmwareModel:
     Attributes:
         name: the model's own name, any text.
         content: the .tflite bytes.
-        builtins: distinct operators, sorted.
+        operators: distinct operators, sorted; "ethos-u" for what an NPU computes.
         contract: ports.
-        peak_bytes: activations alive at the worst operator.
+        peak_bytes: activations alive at the worst operator; on an NPU what its compiler planned.
         kernel_margin: extra arena of optimised kernels, as a fraction.
         device, cpu: from the profile.
         labels: class names of the judged output, if known.
@@ -71,7 +75,7 @@ class FirmwareModel:
 
     name: str
     content: bytes
-    builtins: tuple[str, ...]
+    operators: tuple[str, ...]
     contract: Contract
     peak_bytes: int
     kernel_margin: float
@@ -87,17 +91,20 @@ class FirmwareModel:
         written: WrittenModel,
         contract: Contract,
         profile: DeviceProfile,
+        *,
+        content: bytes | None = None,
+        peak_bytes: int | None = None,
         labels: Sequence[str] = (),
         preprocessing: Mapping[str, str] | None = None,
     ) -> FirmwareModel:
-        """Collect it from a written model."""
+        """Collect it from a written model; ``content`` is what the device holds where that is another file."""
         margin = profile.hardware.kernel_margin
         return cls(
             name=name,
-            content=written.content,
-            builtins=written.model.builtins,
+            content=written.content if content is None else content,
+            operators=written.model.builtins if content is None else operators_of(content),
             contract=contract,
-            peak_bytes=peak_memory(written.model).size_bytes,
+            peak_bytes=peak_memory(written.model).size_bytes if peak_bytes is None else peak_bytes,
             kernel_margin=KERNEL_MARGIN if margin is None else margin,
             device=profile.name,
             cpu=profile.hardware.cpu,
@@ -111,7 +118,7 @@ def write_firmware(folder: Path, model: FirmwareModel) -> None:
     folder.mkdir(parents=True)
     for target, template in TEMPLATES.items():
         (folder / target).write_text(_render(template, model=model, **_common(model)), encoding="ascii")
-    planned = _round_up(int(model.peak_bytes * (1 + model.kernel_margin)) + 4096)
+    planned = _round_up(int(model.peak_bytes * (1 + model.kernel_margin)) + _STRUCTURES_BYTES)
     text = _render("model_arena.h.j2", arena=planned, measured=None, margin=model.kernel_margin, **_names(model.name))
     (folder / ARENA_HEADER).write_text(text, encoding="ascii")
     (folder / GOLDEN_SOURCE).write_text(_golden(model.name, (), ()), encoding="ascii")
@@ -120,32 +127,33 @@ def write_firmware(folder: Path, model: FirmwareModel) -> None:
 def complete_firmware(
     folder: Path,
     name: str,
-    margin: float,
-    arena_bytes: int,
+    arena: tuple[int, float] | None,
     inputs: Sequence[NDArray[Any]],
     outputs: Sequence[NDArray[Any]],
 ) -> bool:
-    """Put in the measured arena and the golden vectors, once.
+    """Put in the golden vectors and the measured arena, once.
 
     Args:
         folder: what `write_firmware` wrote.
         name: the model's name, as given there.
-        margin: extra arena of the device's kernels, as a fraction.
-        arena_bytes: the smallest arena that worked on this host.
+        arena: the smallest arena that worked on this host and the fraction that the device's kernels add; ``None``
+            where the device plans its memory otherwise (an NPU).
         inputs, outputs: stored codes by port, shape (samples, *stored shape).
 
     Returns:
         False, nothing touched, where that was done before: a bundle's files do not change.
     """
-    header = folder / ARENA_HEADER
-    if not header.is_file() or NOT_MEASURED not in header.read_text(encoding="ascii"):
+    golden = folder / GOLDEN_SOURCE
+    if not golden.is_file() or NOT_MEASURED not in golden.read_text(encoding="ascii"):
         return False
-    total = _round_up(int(arena_bytes * (1 + margin)))
-    text = _render("model_arena.h.j2", arena=total, measured=arena_bytes, margin=margin, **_names(name))
-    header.write_text(text, encoding="ascii")
+    if arena is not None:
+        measured, margin = arena
+        total = _round_up(int(measured * (1 + margin)))
+        text = _render("model_arena.h.j2", arena=total, measured=measured, margin=margin, **_names(name))
+        (folder / ARENA_HEADER).write_text(text, encoding="ascii")
     count = min(GOLDEN_COUNT, len(inputs[0]))
     text = _golden(name, [array[:count] for array in inputs], [array[:count] for array in outputs])
-    (folder / GOLDEN_SOURCE).write_text(text, encoding="ascii")
+    golden.write_text(text, encoding="ascii")
     return True
 
 
@@ -191,7 +199,7 @@ def _common(model: FirmwareModel) -> dict[str, Any]:
         **_names(model.name),
         "sha256": hashlib.sha256(model.content).hexdigest(),
         "rows": _hex_rows(model.content),
-        "methods": [resolver_method(builtin) for builtin in model.builtins],
+        "methods": [resolver_method(operator) for operator in model.operators],
         "inputs": [_port(port, index) for index, port in enumerate(model.contract.inputs)],
         "outputs": [_port(port, index) for index, port in enumerate(model.contract.outputs)],
     }

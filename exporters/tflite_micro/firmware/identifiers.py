@@ -105,6 +105,7 @@ _METHODS = {
     "MAX_POOL_2D": "AddMaxPool2D",
     "BATCH_MATMUL": "AddBatchMatMul",
     "PADV2": "AddPadV2",
+    "ethos-u": "AddEthosU",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
 }
 
