@@ -18,6 +18,7 @@ from edgedeploy.exporters.tensorrt.opset import to_opset
 from edgedeploy.exporters.tensorrt.package import EMULATION, ENGINE, MODEL, Legacy, write_package
 from edgedeploy.exporters.tensorrt.placement import (
     Placement,
+    by_weights,
     dense,
     gentle,
     large_only,
@@ -113,12 +114,24 @@ class _Export:
             made[0].gate.require_accepted()
         if best is not None and self._fits(best, half):
             return best
-        for placement in large_only(self.graph):
-            item = self._quantized(placement)
-            tried.append((f"{item.name} ({placement.why.split(' int8')[0]})", item.size))
+        return self._largest_that_fits(half, tried)
+
+    def _largest_that_fits(self, half: _Made, tried: list[tuple[str, int]]) -> _Made | None:
+        """Leave the fewest layers float, smallest first, with which the engine fits: by bisection."""
+        order = by_weights(self.graph)
+        found, low, high = None, 1, len(order)
+        while low <= high:
+            # The far end first: where even the largest layer alone does not pay, nothing does.
+            count = (low + high) // 2 if found else high
+            item = self._quantized(large_only(self.graph, order[:count]))
+            tried.append((f"{item.name}, {count} layers float", item.size))
             if self._fits(item, half):
-                return item
-        return None
+                found, high = item, count - 1
+            elif found is None:
+                return None
+            else:
+                low = count + 1
+        return found
 
     def _fits(self, item: _Made, half: _Made) -> bool:
         # A TensorRT plan has other kernels than the engine measured here: only an engine that ships is held to it.

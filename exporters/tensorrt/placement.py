@@ -7,7 +7,6 @@ a generated kernel of about 130 kB, which a small layer's halved weights do not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
     from edgedeploy.graph.facts import OpFacts
     from edgedeploy.graph.graph import Graph
-
-#: Weight counts below which a layer is left float, tried in this order until the engine is small enough.
-THRESHOLDS = (2**12, 2**14, 2**15, 2**16, 2**17, 2**18, 2**20)
 
 #: Part of the nodes that the accuracy cure leaves float: those whose input activations quantize worst.
 _CURED = 0.25
@@ -67,20 +63,18 @@ def without_attention(graph: Graph) -> Placement | None:
     return replace(base, name="int8-linear", exclude=base.exclude | dynamic, why=f"{base.why}; all attention float16")
 
 
-def large_only(graph: Graph) -> Iterator[Placement]:
-    """Ever fewer layers in INT8: those with the largest weights."""
+def by_weights(graph: Graph) -> tuple[str, ...]:
+    """Nodes that `large_only` may leave float, fewest weights first; the largest always stays INT8."""
     base = without_attention(graph) or dense(graph)
-    seen = base.exclude
-    for threshold in THRESHOLDS:
-        small = frozenset(op.name for op in graph.facts if op.op_type in COMPUTE_OPS and _weights(op) < threshold)
-        exclude = base.exclude | small
-        if exclude == seen:
-            continue
-        if all(op.name in exclude for op in graph.facts if op.op_type in COMPUTE_OPS):
-            return
-        seen = exclude
-        why = f"layers of {threshold} weights and more int8, the rest float16: smaller ones cost more than they save"
-        yield replace(base, name="int8-large", exclude=exclude, why=why)
+    nodes = [op for op in graph.facts if op.op_type in COMPUTE_OPS and op.name not in base.exclude]
+    return tuple(op.name for op in sorted(nodes, key=_weights))[:-1]
+
+
+def large_only(graph: Graph, left: tuple[str, ...]) -> Placement:
+    """Leave the nodes ``left`` float as well."""
+    base = without_attention(graph) or dense(graph)
+    why = f"{base.why}; the {len(left)} layers with the fewest weights too, so that the engine fits float16's size"
+    return replace(base, name="int8-large", exclude=base.exclude | frozenset(left), why=why)
 
 
 def gentle(graph: Graph, table: CalibrationTable, base: Placement) -> Placement:
