@@ -125,7 +125,9 @@ def c_string(text: str) -> str:
     plain = (
         set(map(ord, " !#$%&'()*+,-./:;<=>@[]^_`{|}~")) | set(range(48, 58)) | set(range(65, 91)) | set(range(97, 123))
     )
-    return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode()) + '"'
+    return (
+        '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode(errors="replace")) + '"'
+    )
 
 
 def resolver_method(builtin: str) -> str:

@@ -1,0 +1,205 @@
+"""The firmware sources: they compile for every core with warnings as errors, and no name can break them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edgedeploy.device_profiles.loader import builtin_names, load_profile
+from edgedeploy.exporters.tflite_micro.contract import contract_of
+from edgedeploy.exporters.tflite_micro.firmware.bundle import (
+    FirmwareModel,
+    complete_firmware,
+    vector_crc,
+    write_firmware,
+)
+from edgedeploy.exporters.tflite_micro.firmware.check import COMPILER, CORES, check_sources
+from edgedeploy.exporters.tflite_micro.firmware.identifiers import c_string, identifier, resolver_method
+from edgedeploy.exporters.tflite_micro.flatbuffer import operators_of
+from edgedeploy.exporters.tflite_micro.writer import write_tflite
+from hypothesis import given
+from hypothesis import strategies as st
+from tflite_cases import conv, node
+from tflite_graphs import quantized
+
+from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
+
+#: CI installs the compiler; elsewhere these tests say that it is missing.
+needs_compiler = pytest.mark.skipif(
+    shutil.which(COMPILER) is None and not os.environ.get("CI"), reason=f"{COMPILER} is not installed"
+)
+
+API = Path(__file__).parents[2] / "support" / "tflm_api"
+
+HOSTILE = [
+    'quote" and \\ backslash',
+    "*/ int evil(void); /*",
+    "line\nbreak\r\n#error no",
+    "??/ trigraph ??>",
+    "switch",
+    "9lives",
+    "Ünïcödé 模型",
+    "%s%n",
+    "",
+    "{{ 7 * 7 }}",
+    "a" * 300,
+]
+
+
+def graph():
+    made = conv((1, 3, 8, 8), 5, (3, 3))
+    made.nodes[0].output[0] = "c"
+    made.nodes.append(node("Relu", ["c"], ["y"]))
+    return made
+
+
+SAMPLES = np.random.default_rng(0).uniform(-1, 1, (3, 1, 3, 8, 8)).astype(np.float32)
+
+
+def firmware(folder, name="net", profile="stm32l4r5", labels=(), preprocessing=None):
+    written = write_tflite(quantized(graph(), SAMPLES))
+    model = FirmwareModel.of(
+        name, written, contract_of(written), load_profile(profile), labels=labels, preprocessing=preprocessing
+    )
+    write_firmware(folder, model)
+    return written, model
+
+
+def codes(shape, dtype=np.int8):
+    return np.random.default_rng(1).integers(-128, 128, shape).astype(dtype)
+
+
+@needs_compiler
+@pytest.mark.parametrize("cpu", sorted(CORES))
+def test_the_sources_compile_for_every_core(tmp_path, cpu):
+    written, _ = firmware(tmp_path / "fw")
+    complete_firmware(tmp_path / "fw", "net", (5000, 0.15), [codes((4, 1, 8, 8, 3))], [codes((4, 1, 6, 6, 5))])
+    found = check_sources(tmp_path / "fw", cpu)
+    assert found.text >= len(written.content)
+    assert found.data == found.bss == 0
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_cannot_break_the_sources(tmp_path, name):
+    firmware(tmp_path / "fw", name, labels=[name, "cat"], preprocessing={"x": name})
+    complete_firmware(tmp_path / "fw", name, (5000, 0.15), [codes((3, 1, 8, 8, 3))], [codes((3, 1, 6, 6, 5))])
+    check_sources(tmp_path / "fw", "cortex-m4")
+    text = (tmp_path / "fw" / "model.h").read_text(encoding="ascii")
+    assert "evil(void)" not in re.sub(r'"(\\.|[^"\\])*"', "", text)
+
+
+@needs_compiler
+def test_the_array_is_the_model_and_lies_on_16_bytes(tmp_path):
+    written, _ = firmware(tmp_path / "fw")
+    objects = tmp_path / "model.o"
+    subprocess.run(
+        [COMPILER, "-mcpu=cortex-m4", "-mthumb", "-c", str(tmp_path / "fw/model_data.cc"), "-o", objects], check=True
+    )
+    sections = subprocess.run(
+        ["arm-none-eabi-objdump", "-h", objects], check=True, capture_output=True, text=True
+    ).stdout
+    assert re.search(r"\.rodata\s.*2\*\*4", sections)
+    binary = tmp_path / "model.bin"
+    subprocess.run(["arm-none-eabi-objcopy", "-O", "binary", "-j", ".rodata", objects, binary], check=True)
+    assert written.content in binary.read_bytes()
+
+
+@needs_compiler
+def test_main_compiles_against_the_runtime_api(tmp_path):
+    """No tflite-micro tree is here: its few declarations that main.cc uses stand in for it."""
+    firmware(tmp_path / "fw")
+    complete_firmware(tmp_path / "fw", "net", (5000, 0.15), [codes((3, 1, 8, 8, 3))], [codes((3, 1, 6, 6, 5))])
+    assert check_sources(tmp_path / "fw", "cortex-m4", API).with_runtime
+
+
+@needs_compiler
+def test_a_broken_source_is_quoted(tmp_path):
+    firmware(tmp_path / "fw")
+    (tmp_path / "fw/model.h").write_text("int broken(\n")
+    with pytest.raises(ToolFailedError, match="refused") as raised:
+        check_sources(tmp_path / "fw", "cortex-m4")
+    assert "broken" in raised.value.found
+
+
+def test_a_core_without_flags_and_a_missing_compiler_are_said(tmp_path, monkeypatch):
+    firmware(tmp_path / "fw")
+    if shutil.which(COMPILER):
+        with pytest.raises(InputError, match="xtensa"):
+            check_sources(tmp_path / "fw", "xtensa-lx7")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingToolError, match=re.escape(COMPILER)):
+        check_sources(tmp_path / "fw", "cortex-m4")
+
+
+def test_the_resolver_holds_exactly_the_operators_of_the_file(tmp_path):
+    written, _ = firmware(tmp_path / "fw")
+    text = (tmp_path / "fw/op_resolver.h").read_text()
+    registered = re.findall(r"resolver\.(\w+)\(\)", text)
+    assert registered == [resolver_method(name) for name in operators_of(written.content)]
+    assert f"kOperatorCount = {len(registered)};" in text
+
+
+def test_the_contract_is_in_the_header(tmp_path):
+    _, model = firmware(tmp_path / "fw", labels=["cat", "dog"], preprocessing={"x": "mean 0.5"})
+    text = (tmp_path / "fw/model.h").read_text()
+    port = model.contract.inputs[0]
+    assert "INPUT0_SHAPE { 1, 8, 8, 3 }" in text
+    assert 'INPUT0_LAYOUT "NHWC"' in text
+    assert f"INPUT0_ZERO_POINT ({port.zero_point})" in text
+    scale = float(re.search(r"INPUT0_SCALE (\S+)f", text)[1])
+    assert np.float32(scale) == np.float32(port.scale)
+    assert '"cat", "dog"' in text
+    assert 'INPUT0_PREPROCESSING "mean 0.5"' in text
+
+
+def test_the_arena_says_what_was_measured_and_changes_once(tmp_path):
+    folder = tmp_path / "fw"
+    firmware(folder)
+    header = folder / "model_arena.h"
+    assert "NOT MEASURED" in header.read_text()
+    inputs, outputs = [codes((5, 1, 8, 8, 3))], [codes((5, 1, 6, 6, 5))]
+    assert complete_firmware(folder, "net", (5008, 0.15), inputs, outputs)
+    text = header.read_text()
+    assert "ARENA_MEASURED 5008" in text
+    size = int(re.search(r"ARENA_SIZE (\d+)", text)[1])
+    assert size >= 5008 * 1.15 - 1 and size % 16 == 0
+    golden = (folder / "golden_vectors.h").read_text()
+    assert "GOLDEN_COUNT 3" in golden
+    assert f"{vector_crc([inputs[0][0]])}u" in golden
+    assert not complete_firmware(folder, "net", (9999, 0.15), inputs, outputs)
+    assert header.read_text() == text
+
+
+def test_writing_the_sources_twice_gives_the_same_files(tmp_path):
+    firmware(tmp_path / "a")
+    firmware(tmp_path / "b")
+    for path in sorted((tmp_path / "a").iterdir()):
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+@given(st.text())
+def test_any_text_becomes_an_identifier_and_a_literal(text):
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", identifier(text))
+    literal = c_string(text)
+    assert re.fullmatch(r'"([^"\\\n?]|\\[0-7]{3})*"', literal)
+    decoded = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), literal[1:-1].encode())
+    assert decoded.decode() == text
+
+
+def test_every_microcontroller_profile_names_a_core_and_its_sources():
+    profiles = [load_profile(name) for name in builtin_names()]
+    mine = [profile for profile in profiles if profile.device.backend == "tflite_micro"]
+    assert len(mine) == 13
+    for profile in mine:
+        hardware = profile.hardware
+        assert hardware.cpu in CORES or hardware.cpu == "xtensa-lx7"
+        assert profile.budget["ram_kb"].max <= hardware.ram_kb and profile.budget["flash_kb"].max <= hardware.flash_kb
+        for key in ("ram_kb", "flash_kb", "clock_mhz", "peak_int8_gops", "kernel_margin"):
+            assert getattr(hardware, key) is not None
+            assert profile.sources[f"hardware.{key}"]

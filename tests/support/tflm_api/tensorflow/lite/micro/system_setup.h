@@ -1,0 +1,5 @@
+// Declared for a syntax check only.
+#pragma once
+namespace tflite {
+void InitializeTarget();
+}
