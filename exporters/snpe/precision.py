@@ -13,13 +13,14 @@ from edgedeploy.calibration.quantizer.quantize import quantize
 from edgedeploy.calibration.schemes import QNN_A8W8, QNN_A16W8
 from edgedeploy.exporters.snpe.checks import ONLY_8_BIT, ONLY_16_BIT
 from edgedeploy.exporters.snpe.matmul_operand import narrow_operands
+from edgedeploy.exporters.snpe.octave_scales import space_scales
 from edgedeploy.exporters.snpe.per_tensor import tolerant_weights
 
 if TYPE_CHECKING:
     import onnx
-
     from edgedeploy.calibration.scheme import Scheme
     from edgedeploy.calibration.table import CalibrationTable
+
     from edgedeploy.graph.graph import Graph
 
 #: Tensors with a lower signal-to-noise ratio than this at 8 bits, in dB, get 16 in the mixed candidate.
@@ -61,6 +62,7 @@ def apply(precision: Precision, graph: Graph, table: CalibrationTable) -> onnx.M
     """Quantize a graph as Hexagon computes it."""
     model = quantize(graph, table, precision.scheme, higher=precision.other)
     narrow_operands(model, table, QNN_A8W8.activation)
+    space_scales(model, graph.model)
     return model
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import numpy_helper
-
-from edgedeploy.errors import ToolFailedError
 from edgedeploy.exporters.snpe.checks import BACKEND
 from edgedeploy.exporters.snpe.dlc.model import Dlc, DlcGraph, DlcTensor, Encoding, Role
 from edgedeploy.exporters.snpe.qnn.trace import OpTrace
+from onnx import numpy_helper
+
+from edgedeploy.errors import ToolFailedError
 
 if TYPE_CHECKING:
     import onnx
@@ -184,7 +184,7 @@ def _activations(graph: DlcGraph, sources: Mapping[str, list[_Quantized]]) -> tu
 
 def _sources(name: str) -> tuple[str, ...]:
     """A DLC tensor's possible names in the graph: its own, or that before what QNN appended to a copy."""
-    stem = name.split("_token_")[0]
+    stem = name.split("_token_", maxsplit=1)[0]
     return (name, stem, *(stem.removesuffix(suffix) for suffix in _APPENDED))
 
 

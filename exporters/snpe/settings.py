@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgedeploy.errors import InputError
 from edgedeploy.exporters.snpe.qnn.options import Hexagon
+
+from edgedeploy.errors import InputError
 
 if TYPE_CHECKING:
     from edgedeploy.device_profiles.schema import DeviceProfile
@@ -19,6 +20,7 @@ OPTIONS: dict[str, str] = {
     "vtcm_mb": "tightly coupled memory to plan for, 0 for the architecture's usual size",
     "stamp_soc": "true writes the SoC number into the context binary (some 888 firmware then refuses it: error 1002)",
     "simulator_samples": "how many samples the HTP simulator runs at most",
+    "layer_errors": "true compares every layer with the Q/DQ simulation, on one sample",
     "simulator_timeout_s": "how long the simulator may take for one sample",
 }
 TOOLCHAINS = ("auto", "sdk", "onnxruntime-qnn")
@@ -46,6 +48,7 @@ class Settings:
     toolchain: str = "auto"
     quantized_io: bool = False
     simulator_samples: int = 0
+    layer_errors: bool = False
     simulator_timeout_s: float = 300.0
 
 
@@ -80,6 +83,7 @@ def settings_of(profile: DeviceProfile, options: Mapping[str, str]) -> Settings:
         toolchain=_choice(chosen, "toolchain", TOOLCHAINS),
         quantized_io=_choice(chosen, "io", ("float32", "quantized")) == "quantized",
         simulator_samples=int(_number(chosen, "simulator_samples", 0)),
+        layer_errors=_choice(chosen, "layer_errors", ("false", "true")) == "true",
         simulator_timeout_s=_number(chosen, "simulator_timeout_s", 300),
     )
 

@@ -64,7 +64,7 @@ class DlcTensor:
 
     @property
     def dtype(self) -> str:
-        """numpy name of the storage type, or the code in hexadecimal where it is not known."""
+        """Numpy name of the storage type, or the code in hexadecimal where it is not known."""
         return STORAGE.get(self.code, hex(self.code))
 
     @property

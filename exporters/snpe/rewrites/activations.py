@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import onnx
-
 from edgedeploy.exporters.snpe.rewrites.editor import Editor, attributes_of
 
 # onnx.ai/onnx/operators/onnx__Selu.html

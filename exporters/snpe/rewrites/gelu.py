@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import onnx
-
 from edgedeploy.exporters.snpe.rewrites.editor import Editor
 
 

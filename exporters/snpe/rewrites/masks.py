@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import TensorProto
-
 from edgedeploy.exporters.snpe.rewrites.editor import Editor, attributes_of
+from onnx import TensorProto
 
 MASKED = -100.0
 _HUGE = 1e4  # no score that matters is that large; masks use -10000, -1e9 or the smallest float

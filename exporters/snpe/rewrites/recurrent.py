@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-
 from edgedeploy.exporters.snpe.rewrites.editor import Editor, attributes_of
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class _Unrolling:
         return str(node.output[0])
 
     def product(self, state: str, rows: slice, what: str, bias: bool = False) -> str:
-        """state @ recurrent[rows].T, the weights shared by all steps."""
+        """State @ recurrent[rows].T, the weights shared by all steps."""
         if what not in self.weights:
             self.weights[what] = self.editor.constant(f"{self.near}_{what}", self.recurrent[rows])
             self.weights[f"{what}_bias"] = self.editor.constant(f"{self.near}_{what}_bias", self.recurrent_bias[rows])

@@ -1,0 +1,112 @@
+"""Collect one candidate's files into its folder and describe it for the manifest."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgedeploy.exporters.snpe.android.write import write_android
+from edgedeploy.exporters.snpe.boundary import Boundary
+from edgedeploy.exporters.snpe.compile import Compiled
+from edgedeploy.exporters.snpe.prepare import Prepared
+from edgedeploy.exporters.snpe.readback import ReadBack
+from edgedeploy.exporters.snpe.settings import Settings
+from edgedeploy.exporters.snpe.target_proof import TargetProof
+
+from edgedeploy.evidence import Evidence, Figure
+from edgedeploy.interfaces import Artefact
+from edgedeploy.tensors import Contract, PortSpec
+
+if TYPE_CHECKING:
+    from edgedeploy.exporters.snpe.golden import Sample
+
+DLC = Path("model.dlc")
+EMULATION = Path("model_qdq.onnx")
+CONTEXT_MODEL = Path("model_ctx.onnx")
+UNSTABLE = {
+    str(DLC): "UTC timestamps in its records dlc.metadata and dlc.metadata.history, written by Qualcomm's tools"
+}
+
+
+@dataclass(frozen=True)
+class Built:
+    """What one candidate is made of.
+
+    Attributes:
+        toolchain: name and version of what wrote the DLC.
+        dlc: the DLC, wherever it lies.
+        compiled: the rest of what onnxruntime-qnn left; ``None`` for the SDK.
+
+    """
+
+    candidate: str
+    scheme: str
+    toolchain: str
+    dlc: Path
+    qdq: Path
+    ports: tuple[tuple[Boundary, ...], tuple[Boundary, ...]]
+    compiled: Compiled | None = None
+    proof: TargetProof | None = None
+    read_back: ReadBack | None = None
+    notes: tuple[str, ...] = ()
+
+
+def collect(
+    built: Built, folder: Path, prepared: Prepared, settings: Settings, samples: Sequence[Sample], data_free: bool
+) -> Artefact:
+    """Move everything that ships into ``folder`` and return the artefact."""
+    folder.mkdir(parents=True)
+    shutil.copyfile(built.dlc, folder / DLC)
+    shutil.copyfile(built.qdq, folder / EMULATION)
+    if built.compiled is not None:
+        shutil.copyfile(built.compiled.context_model, folder / CONTEXT_MODEL)
+        shutil.copyfile(built.compiled.context_binary, folder / built.compiled.context_binary.name)
+    write_android(folder / "android", built, settings, samples, folder / EMULATION)
+    size = (folder / DLC).stat().st_size
+    return Artefact(
+        candidate=built.candidate,
+        folder=folder,
+        main=DLC,
+        contract=Contract(*(tuple(_port(port) for port in ports) for ports in built.ports)),
+        scheme=built.scheme,
+        figures=(Figure("size_mb", size / 1e6, Evidence.ARTEFACT, how=str(DLC)),),
+        details=_details(built, prepared, settings),
+        emulation=EMULATION,
+        unstable=UNSTABLE,
+        data_free=data_free,
+    )
+
+
+def _port(port: Boundary) -> PortSpec:
+    return PortSpec(port.source, port.name, port.shape, port.dtype, scale=port.scale, zero_point=port.zero_point)
+
+
+def _details(built: Built, prepared: Prepared, settings: Settings) -> Mapping[str, Any]:
+    details: dict[str, Any] = {
+        "toolchain": built.toolchain,
+        "hexagon_arch": settings.hexagon.arch,
+        "soc_id": settings.soc_id,
+        "vtcm_mb": settings.hexagon.vtcm_mb,
+        "macs": prepared.graph.macs,
+        "simulator_samples": settings.simulator_samples,
+        "simulator_timeout_s": settings.simulator_timeout_s,
+        "rewrites": dict(prepared.rewrites),
+        "fed_as": dict(prepared.fed),
+        "read_back": asdict(built.read_back) if built.read_back else {},
+    }
+    if built.notes:
+        details["notes"] = list(built.notes)
+    if settings.layer_errors:
+        details["layer_errors"] = True
+    if built.compiled is not None:
+        details["context_model"] = str(CONTEXT_MODEL)
+        details["context_binary"] = built.compiled.context_binary.name
+        details["nodes_per_provider"] = built.compiled.providers
+        details["ops"] = built.compiled.trace.mapped
+    if built.proof is not None:
+        details["compiled_for"] = asdict(built.proof)
+        details["minimum_qairt_runtime"] = built.proof.runtime
+    return details

@@ -1,0 +1,154 @@
+"""`SnpeExporter`: A8W8, then mixed, then A16W8, each compiled, read back and bundled for the phone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import onnx
+from edgedeploy.exporters.snpe import precision
+from edgedeploy.exporters.snpe.artefact import Built, collect
+from edgedeploy.exporters.snpe.boundary import boundaries, strip_boundary
+from edgedeploy.exporters.snpe.checks import BACKEND
+from edgedeploy.exporters.snpe.compile import compile_graph
+from edgedeploy.exporters.snpe.dlc.reader import read_dlc
+from edgedeploy.exporters.snpe.prepare import Prepared, as_fed, prepare
+from edgedeploy.exporters.snpe.qnn.install import INSTALL, LICENCE, QnnInstall, find_qnn
+from edgedeploy.exporters.snpe.readback import check_readback, float_ops
+from edgedeploy.exporters.snpe.sdk.convert import convert
+from edgedeploy.exporters.snpe.sdk.find import Sdk, find_sdk
+from edgedeploy.exporters.snpe.settings import FIRST_FLOAT_ARCH, Settings, settings_of
+from edgedeploy.exporters.snpe.target_proof import check_target, read_proof
+
+from edgedeploy.errors import InputError, MissingToolError, UnsupportedOpError
+from edgedeploy.interfaces import Artefact, ExportContext, Selection
+from edgedeploy.progress import Progress
+
+Recipe = Callable[[Prepared], precision.Precision]
+
+#: Candidates, the fastest on the device first.
+RECIPES: dict[str, Recipe] = {
+    "a8w8": lambda prepared: precision.a8w8(prepared.graph),
+    "mixed": lambda prepared: precision.mixed(prepared.graph, prepared.table),
+    "a16w8": lambda prepared: precision.a16w8(prepared.graph),
+}
+_GOLDEN_SAMPLES = 2
+
+
+class SnpeExporter:
+    """Makes DLC files and Hexagon context binaries for Snapdragon NPUs."""
+
+    selection = Selection.FIRST_PASSING
+
+    def candidates(self, context: ExportContext) -> Iterator[Artefact]:
+        """Yield A8W8, mixed and A16W8; each later one is a cure for the one before.
+
+        Raises:
+            MissingToolError: neither toolchain is installed.
+            InputError: an option, a shape or a type that Hexagon cannot take.
+            UnsupportedOpError: ops that QNN refuses, with Qualcomm's reasons.
+            ToolFailedError: the compiler failed, or wrote something else than it was given.
+
+        """
+        settings = settings_of(context.profile, context.options)
+        if context.pinned is not None and context.pinned not in RECIPES:
+            raise InputError(
+                f"The Snapdragon backend has no candidate {context.pinned!r}.",
+                remedy=f"Choose from {', '.join(RECIPES)}.",
+            )
+        toolchain = choose_toolchain(settings.toolchain)
+        if isinstance(toolchain, QnnInstall):
+            tell_licence(context.progress)
+        prepared = prepare(context.graph, context.calibration, context.progress)
+        names = [context.pinned] if context.pinned else list(RECIPES)
+        before: frozenset[str] | None = None
+        for name in names:
+            chosen = RECIPES[name](prepared)
+            if name == "mixed" and not context.pinned and chosen.other == before:
+                continue  # no tensor is fragile: the same graph again would fail again
+            before = chosen.other
+            yield self._make(name, chosen, prepared, settings, toolchain, context)
+
+    def _make(
+        self,
+        name: str,
+        chosen: precision.Precision,
+        prepared: Prepared,
+        settings: Settings,
+        toolchain: QnnInstall | Sdk,
+        context: ExportContext,
+    ) -> Artefact:
+        folder, work = context.work_dir / name, context.work_dir / f"{name}.work"
+        work.mkdir(parents=True)
+        quantized = precision.apply(chosen, prepared.graph, prepared.table)
+        model = strip_boundary(quantized) if settings.quantized_io else quantized
+        ports = boundaries(quantized, model)
+        path = work / "model_qdq.onnx"
+        onnx.save(model, path)
+        if isinstance(toolchain, QnnInstall):
+            built = _with_onnxruntime(toolchain, model, path, settings, work)
+        else:
+            built = _with_sdk(toolchain, path, prepared, settings, context, work)
+        taken = itertools.islice(context.calibration.data, _GOLDEN_SAMPLES)
+        samples = [as_fed(sample, prepared.fed) for sample in taken]
+        notes = tuple(f"{len(chosen.other)} tensors at the other precision" for _ in range(1) if chosen.other)
+        complete = Built(name, chosen.scheme.name, ports=ports, qdq=path, **{**built, "notes": notes})
+        return collect(complete, folder, prepared, settings, samples, context.calibration.data_free)
+
+
+def choose_toolchain(wanted: str) -> QnnInstall | Sdk:
+    """Take the SDK where it is installed and asked for or not excluded, else onnxruntime-qnn.
+
+    Raises:
+        MissingToolError: with both ways to get one.
+        InputError: an SDK variable that points at no SDK.
+
+    """
+    sdk = find_sdk() if wanted in ("auto", "sdk") else None
+    if sdk is not None:
+        return sdk
+    install = find_qnn() if wanted in ("auto", "onnxruntime-qnn") else None
+    if install is None:
+        raise MissingToolError(
+            "A toolchain that writes DLC files",
+            install=f"Install one: {INSTALL}.",
+            found=f"toolchain={wanted}; neither QAIRT_SDK_ROOT, QNN_SDK_ROOT nor SNPE_ROOT is set"
+            + ("" if wanted == "sdk" else ", and onnxruntime-qnn is not installed"),
+        )
+    return install
+
+
+_told: list[str] = []
+
+
+def tell_licence(progress: Progress) -> None:
+    """Show the licence notice once a process."""
+    if not _told:
+        _told.append(LICENCE)
+        progress.note(LICENCE)
+
+
+def _with_onnxruntime(
+    install: QnnInstall, model: onnx.ModelProto, path: Path, settings: Settings, work: Path
+) -> dict[str, object]:
+    compiled = compile_graph(install, path, settings.hexagon, settings.verify, work)
+    proof = read_proof(compiled.context_binary)
+    check_target(proof, settings.hexagon.arch)
+    dlc = read_dlc(compiled.dlc)
+    if settings.hexagon.arch < FIRST_FLOAT_ARCH and (floats := float_ops(dlc)):
+        raise UnsupportedOpError(f"{BACKEND} V{settings.hexagon.arch}, which computes in integers only,", floats)
+    return {
+        "toolchain": f"onnxruntime-qnn {install.version}, QAIRT {proof.runtime}",
+        "dlc": compiled.dlc,
+        "compiled": compiled,
+        "proof": proof,
+        "read_back": check_readback(dlc, model, compiled.trace),
+    }
+
+
+def _with_sdk(
+    sdk: Sdk, path: Path, prepared: Prepared, settings: Settings, context: ExportContext, work: Path
+) -> dict[str, object]:
+    dlc = convert(sdk, path, prepared, settings, context, work / "sdk")
+    return {"toolchain": f"Qualcomm SDK at {sdk.variable}, {sdk.kind}", "dlc": dlc}

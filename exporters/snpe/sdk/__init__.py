@@ -1,0 +1,1 @@
+"""The Qualcomm SDK's own converters, where one is installed."""
