@@ -75,6 +75,13 @@ class Histogram:
         squares = (inner * inner + inner * outer + outer * outer) / 3
         return float(self.counts @ squares) / max(self.total, 1)
 
+    def without(self, part: Histogram) -> Histogram:
+        """Take away the counts of a part of these values."""
+        counts = self.counts.copy()
+        counts[np.searchsorted(self.keys, part.keys)] -= part.counts
+        left = counts > 0
+        return replace(self, keys=self.keys[left], counts=counts[left], zeros=self.zeros - part.zeros)
+
     @property
     def extremes(self) -> tuple[float, float]:
         """Ends of the lowest and the highest bin; (0, 0) where all values are zero."""

@@ -25,7 +25,7 @@ class CalibrationOptions:
 
     method: str = AUTO
     percentile: float = 99.99
-    folds: int = 4
+    folds: int = 8
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -37,7 +37,7 @@ class CalibrationOptions:
                 "The percentile must lie between 50 and 100.", found=str(self.percentile), remedy="99.99 is usual."
             )
         if not 1 <= self.folds <= 16:
-            raise InputError("The number of folds must lie between 1 and 16.", found=str(self.folds), remedy="Use 4.")
+            raise InputError("The number of folds must lie between 1 and 16.", found=str(self.folds), remedy="Use 8.")
 
     @property
     def collected(self) -> dict[str, int]:

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgedeploy.calibration.methods.method import Distribution, Method, methods
-from edgedeploy.calibration.noise import decibels, noise, sqnr_db
+from edgedeploy.calibration.noise import sqnr_db
 from edgedeploy.calibration.options import CalibrationOptions
-from edgedeploy.calibration.ranges import Range, affine, safe_range
+from edgedeploy.calibration.ranges import Range, safe_range
 from edgedeploy.calibration.scheme import IntegerFormat
 from edgedeploy.calibration.statistics import TensorStatistics
+
+#: What a fold counts as where nothing at all is lost; more than 16 bits can give.
+LOSSLESS_DB = 150.0
 
 
 @dataclass(frozen=True)
@@ -36,23 +39,22 @@ def range_by(method: Method, statistics: TensorStatistics, fmt: IntegerFormat, o
 
 
 def choose(statistics: TensorStatistics, fmt: IntegerFormat, options: CalibrationOptions) -> Choice:
-    """Cross-validate: fit every method without each fold, measure it on that fold, and take the best over all folds.
+    """Cross-validate: fit every method without each fold, measure it on that fold, take the best mean in dB.
 
-    Signal and error are added over the folds, so that every sample counts once and on data its range did not see.
+    The mean of decibels, rather than of errors, keeps one fold with a rare outlier from deciding for all of them.
     Ties go to the first in `methods`. With one fold, methods are compared on the data they were fitted to.
     """
     bounds = safe_range(statistics.minimum, statistics.maximum)
-    empty = statistics.histogram.counts.size == 0
-    if empty or statistics.is_constant:
+    if statistics.histogram.counts.size == 0 or statistics.is_constant:
         return Choice("minmax", dict.fromkeys(methods(), sqnr_db(statistics.histogram, bounds, fmt)))
-    errors = dict.fromkeys(methods(), 0.0)
+    measured: dict[str, list[float]] = {name: [] for name in methods()}
     for index, fold in enumerate(statistics.folds):
+        if not fold.counts.size:
+            continue
         others = statistics.without(index)
         seen = safe_range(*others.extremes)
         for name, method in methods().items():
             found = method(Distribution(others, seen), fmt, options) if others.counts.size else seen
-            grid = affine(safe_range(found.low, found.high), fmt)
-            errors[name] += float(noise(fold, [grid])[0]) * fold.total
-    signal = statistics.histogram.energy * statistics.histogram.total
-    measured = {name: decibels(signal, error) for name, error in errors.items()}
-    return Choice(max(measured, key=lambda name: measured[name]), measured)
+            measured[name].append(min(sqnr_db(fold, safe_range(found.low, found.high), fmt), LOSSLESS_DB))
+    means = {name: sum(values) / len(values) for name, values in measured.items()}
+    return Choice(max(means, key=lambda name: means[name]), means)

@@ -56,8 +56,7 @@ class TensorStatistics:
 
     def without(self, fold: int) -> Histogram:
         """All values but one fold's; all, where there is only one fold."""
-        others = [histogram for index, histogram in enumerate(self.folds) if index != fold]
-        return merged(others) if others else self.histogram
+        return self.histogram.without(self.folds[fold]) if len(self.folds) > 1 else self.histogram
 
     @property
     def absolute_maximum(self) -> float:

@@ -54,7 +54,8 @@ class CalibrationTable:
     _choices: dict[tuple[str, IntegerFormat], Choice] = field(default_factory=dict, repr=False, compare=False)
 
     def __contains__(self, tensor: str) -> bool:
-        return self.aliases.get(tensor, tensor) in self.tensors or tensor in self.clipped
+        """True where the tensor has statistics; `range` answers for ``clipped`` tensors as well."""
+        return self.aliases.get(tensor, tensor) in self.tensors
 
     def statistics(self, tensor: str) -> TensorStatistics:
         """Return what is known of one tensor; `InputError` where it was not observed."""

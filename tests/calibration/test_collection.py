@@ -41,7 +41,7 @@ class TestObserved:
 
     def test_a_tensor_between_an_op_and_its_activation_has_the_range_of_what_passes(self):
         table = table_of(two_layers(), photos_like(2))
-        assert "convolved" in table
+        assert "convolved" not in table
         assert table.range("convolved", UINT8) == table.range("active", UINT8)
         with pytest.raises(InputError, match="active"):
             table.statistics("convolved")
@@ -164,6 +164,8 @@ class TestHistogram:
         second = Histogram(np.array([9, 11], np.int32), np.array([10, 20]), 1)
         both = merged([first, second])
         assert (both.keys.tolist(), both.counts.tolist(), both.zeros) == ([3, 9, 11], [1, 12, 20], 6)
+        rest = both.without(first)
+        assert (rest.keys.tolist(), rest.counts.tolist(), rest.zeros) == ([9, 11], [10, 20], 1)
         assert both.coarse.keys.tolist() == [0, 8]
         assert both.coarse.counts.tolist() == [1, 32]
 
