@@ -1,0 +1,213 @@
+"""Heavy-tailed activations: what each threshold method and each peer's entropy calibration makes of them.
+
+    python benchmarks/calibration_outliers.py [--modelopt-python PATH]
+
+Six small convolution branches, each fed by another heavy-tailed distribution; 256 samples calibrate, 256 others judge.
+First every tensor: signal to quantization noise (dB) of its values under each method's range, and of `auto`, which
+must lie within 0.5 dB of the best. Then the outputs of whole Q/DQ models, ours against each peer's under the peer's
+own number formats (onnxruntime: uint8 activations; ModelOpt: symmetric int8), all run by onnxruntime unoptimized.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SAMPLES = 256
+SHAPE = (16, 24, 24)
+BRANCHES = ("laplace", "student_t", "lognormal", "rare", "channels", "mixture")
+TOLERANCE_DB = 0.5
+
+
+def heavy_tailed(seed):
+    """Draw one input a branch, shape (samples, 16, 24, 24) float32."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    shape = (SAMPLES, *SHAPE)
+    loud = np.where(np.arange(SHAPE[0]) % 8 == 3, 30.0, 1.0).reshape(1, -1, 1, 1)
+    values = {
+        "laplace": rng.laplace(size=shape),
+        "student_t": rng.standard_t(5, shape),
+        "lognormal": rng.lognormal(0, 1, shape) * rng.choice([-1, 1], shape),
+        "rare": rng.normal(size=shape) * np.where(rng.random(shape) < 2e-4, 25.0, 1.0),
+        "channels": rng.normal(size=shape) * loud,
+        "mixture": rng.normal(size=shape) * rng.choice([0.1, 1.0, 8.0], shape, p=[0.6, 0.395, 0.005]),
+    }
+    return {name: value.astype(np.float32) for name, value in values.items()}
+
+
+def network():
+    """Conv, ReLU, Conv in each branch, the input added back, as one graph with an output a branch."""
+    import numpy as np
+    import onnx
+    import onnx.parser
+
+    channels, *size = SHAPE
+    rng = np.random.default_rng(0)
+    form = f"float[1, {channels}, {size[0]}, {size[1]}]"
+    lines, weights = [], []
+    for name in BRANCHES:
+        lines.append(
+            f"{name}_c1 = Conv <pads = [1, 1, 1, 1]> ({name}, {name}_w1)\n{name}_r = Relu({name}_c1)\n"
+            f"{name}_c2 = Conv <pads = [1, 1, 1, 1]> ({name}_r, {name}_w2)\n{name}_y = Add({name}_c2, {name})"
+        )
+        for weight in ("w1", "w2"):
+            value = rng.normal(size=(channels, channels, 3, 3)) / math.sqrt(channels * 4.5)
+            weights.append(onnx.numpy_helper.from_array(value.astype(np.float32), f"{name}_{weight}"))
+    inputs, outputs = (", ".join(f"{form} {name}{end}" for name in BRANCHES) for end in ("", "_y"))
+    text = f'<ir_version: 10, opset_import: ["" : 20]>\nheavy ({inputs}) => ({outputs}) {{\n' + "\n".join(lines) + "\n}"
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.extend(weights)
+    return onnx.shape_inference.infer_shapes(model, strict_mode=True)
+
+
+def run(model, data, fetch=None):
+    """Every tensor of ``fetch`` (or every output) over all samples, by name."""
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = fetch or [value.name for value in session.get_outputs()]
+    rows = [session.run(names, {name: data[name][i : i + 1] for name in data}) for i in range(SAMPLES)]
+    return {name: np.concatenate([row[index] for row in rows]) for index, name in enumerate(names)}
+
+
+def decibels(signal, error):
+    return 10 * math.log10(float((signal.astype(float) ** 2).sum()) / float((error.astype(float) ** 2).sum()))
+
+
+def onnxruntime_entropy(source, data, target):
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.calibrate import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):
+        rows = iter(range(SAMPLES))
+
+        def get_next(self):
+            row = next(self.rows, None)
+            return None if row is None else {name: data[name][row : row + 1] for name in data}
+
+    quantize_static(
+        source, target, Reader(), QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.Entropy,
+    )  # fmt: skip
+
+
+def modelopt_entropy(source, data, target):
+    """Run in ModelOpt's own environment; one call a sample, as its reader wants batches of the model's size."""
+    import numpy as np
+    from modelopt.onnx.quantization import quantize
+
+    quantize(
+        source, "int8", dict(np.load(data)), "entropy", calibration_eps=["cpu"], high_precision_dtype="fp32",
+        output_path=target,
+    )  # fmt: skip
+
+
+def tensors_table(graph, calibration, unseen, fmt):
+    """Print every tensor's SQNR by method; returns the largest shortfall of `auto` in dB."""
+    import numpy as np
+    import onnx
+
+    from edgedeploy.calibration.methods.method import methods
+    from edgedeploy.calibration.ranges import affine
+
+    table = calibration.table
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(graph.model)
+    produced = [name for name in table.tensors if name not in unseen]
+    known = {value.name: value for value in graph.model.graph.value_info}
+    exposed.graph.output.extend(known[name] for name in produced if name in known)
+    values = {**unseen, **run(exposed, unseen, produced)}
+
+    def measured(name, method):
+        grid = affine(table.range(name, fmt, method), fmt)
+        value = values[name].astype(float)
+        codes = np.clip(np.rint(value / grid.scale) + grid.zero_point, grid.qmin, grid.qmax)
+        return decibels(value, (codes - grid.zero_point) * grid.scale - value)
+
+    print(f"\n{fmt.dtype}{' symmetric' if fmt.symmetric else ''}: SQNR in dB on unseen samples")
+    print(f"{'tensor':16}" + "".join(f"{name:>11}" for name in methods()) + f"{'auto':>11}  chose")
+    worst = 0.0
+    for name in table.tensors:
+        each = [measured(name, method) for method in methods()]
+        auto = measured(name, "auto")
+        worst = max(worst, max(each) - auto)
+        row = "".join(f"{value:11.2f}" for value in (*each, auto))
+        print(f"{name:16}{row}  {table.choice(name, fmt).method}")
+    print(f"auto falls short of the best by at most {worst:.2f} dB (wanted: at most {TOLERANCE_DB})")
+    return worst
+
+
+def outputs_table(rows, unseen, reference):
+    """Print each model's output SQNR by branch, and over all outputs with equal weight."""
+    import numpy as np
+
+    print("\nWhole Q/DQ models: output SQNR in dB on unseen samples")
+    print(f"{'':28}" + "".join(f"{name:>11}" for name in BRANCHES) + f"{'total':>11}")
+    for label, model in rows:
+        outputs = run(model, unseen)
+        errors = [(reference[name] - outputs[name]) / reference[name].std() for name in reference]
+        each = [decibels(reference[name], reference[name] - outputs[name]) for name in reference]
+        signal = np.stack([reference[name] / reference[name].std() for name in reference])
+        total = decibels(signal, np.stack(errors))
+        print(f"{label:28}" + "".join(f"{value:11.2f}" for value in (*each, total)))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--modelopt-python", default="")
+    options = parser.parse_args()
+    import numpy as np
+    import onnx
+
+    from edgedeploy.calibration.dataset import ArrayDataset
+    from edgedeploy.calibration.options import CalibrationOptions
+    from edgedeploy.calibration.quantizer import quantize
+    from edgedeploy.calibration.scheme import IntegerFormat
+    from edgedeploy.calibration.schemes import ONNXRUNTIME_X86, TENSORRT
+    from edgedeploy.calibration.session import Calibration
+    from edgedeploy.graph.graph import Graph
+
+    seen, unseen = heavy_tailed(1), heavy_tailed(2)
+    graph = Graph(network())
+    calibration = Calibration(graph, ArrayDataset(seen))
+    for fmt in (IntegerFormat(signed=False), IntegerFormat(symmetric=True, narrow=True)):
+        tensors_table(graph, calibration, unseen, fmt)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "heavy.onnx"
+        onnx.save(graph.model, source)
+        np.savez(Path(folder) / "seen.npz", **seen)
+        onnxruntime_entropy(source, seen, Path(folder) / "ort.onnx")
+        rows.append(("onnxruntime entropy", onnx.load(Path(folder) / "ort.onnx")))
+        for method in ("auto", "entropy"):
+            table = Calibration(graph, ArrayDataset(seen), CalibrationOptions(method=method)).table
+            rows.append((f"ours {method}, uint8", quantize(graph, table, ONNXRUNTIME_X86)))
+        if options.modelopt_python:
+            target = Path(folder) / "modelopt.onnx"
+            command = [options.modelopt_python, __file__, "--modelopt-child", source, Path(folder) / "seen.npz", target]
+            result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+            if target.exists():
+                rows.append(("ModelOpt entropy", onnx.load(target)))
+            else:
+                print(f"ModelOpt failed: {result.stderr.strip().splitlines()[-1]}")
+        else:
+            print("\nModelOpt: not measured (no --modelopt-python)")
+        table = calibration.table
+        rows.append(("ours auto, symmetric int8", quantize(graph, table, TENSORRT)))
+        outputs_table(rows, unseen, run(graph.model, unseen))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--modelopt-child"]:
+        modelopt_entropy(*sys.argv[2:])
+    else:
+        main()
