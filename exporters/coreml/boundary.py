@@ -14,6 +14,12 @@ from torch.utils import _pytree as pytree
 from edgedeploy.exporters.coreml.options import CoreMlOptions, ImageInput
 from edgedeploy.tensors import Contract, PortSpec, TensorSpec
 
+#: Words of the MIL language, which cannot name a value (coremltools ``NameSanitizer``).
+_RESERVED = frozenset({
+    "any", "bool", "program", "func", "tensor", "list", "dict", "tuple", "true", "false", "string", "bf16", "fp16",
+    "fp32", "fp64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "state",
+})  # fmt: skip
+
 _FLOATS = frozenset({"float16", "float32", "float64"})
 
 
@@ -114,8 +120,9 @@ def _unique(names: Iterable[str]) -> list[str]:
     taken: set[str] = set()
     result = []
     for name in names:
-        word = re.sub(r"\W", "_", name, flags=re.ASCII) or "tensor"
-        word = f"_{word}" if word[0].isdigit() else word
+        word = re.sub(r"\W", "_", name, flags=re.ASCII) or "value"
+        word = f"value{word}" if word[0].isdigit() or word[0] == "_" else word
+        word = f"{word}_value" if word in _RESERVED else word
         stem, count = word, 1
         while word in taken:
             count += 1

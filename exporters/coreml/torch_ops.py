@@ -19,16 +19,12 @@ def register() -> None:
     global _done  # noqa: PLW0603 - coremltools' registry is global too
     if _done:
         return
-    from coremltools.converters.mil.frontend.torch.torch_op_registry import (
-        _TORCH_OPS_REGISTRY,
-        register_torch_op,
-    )
+    from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 
     known = _TORCH_OPS_REGISTRY.name_to_func_mapping
     for name, convert in _OPS.items():
         if name not in known:
-            convert.__name__ = name
-            register_torch_op(convert)
+            _TORCH_OPS_REGISTRY.set_func_by_name(convert, name)
     # Boolean forms of the bit operators. "__and__" is looked up both as it is and without its last underscore,
     # which register_torch_op refuses as the mark of an in-place op.
     for function, names in _LOGICAL.items():
@@ -127,6 +123,41 @@ def _logit(context: Any, node: Any) -> None:
     context.add(mb.log(x=mb.real_div(x=x, y=mb.sub(x=1.0, y=x)), name=node.name))
 
 
+def _chunk(context: Any, node: Any) -> None:
+    mb = _mb()
+    operands = _inputs(context, node)
+    x, count = operands[0], int(operands[1].val)
+    axis = int(operands[2].val) if len(operands) > 2 else 0
+    size = -(-int(x.shape[axis]) // count)
+    sizes = [min(size, int(x.shape[axis]) - start) for start in range(0, int(x.shape[axis]), size)]
+    context.add(mb.split(x=x, split_sizes=sizes, axis=axis) if len(sizes) > 1 else [x], torch_name=node.name)
+
+
+def _lstm_cell(context: Any, node: Any) -> None:
+    """One step of an LSTM: torch's gate order i, f, g, o."""
+    mb = _mb()
+    x, state, weight_ih, weight_hh, bias_ih, bias_hh = (_inputs(context, node) + [None, None])[:6]
+    hidden, cell = state
+    gates = mb.add(
+        x=mb.linear(x=x, weight=weight_ih, bias=bias_ih) if bias_ih is not None else mb.linear(x=x, weight=weight_ih),
+        y=mb.linear(x=hidden, weight=weight_hh, bias=bias_hh)
+        if bias_hh is not None
+        else mb.linear(x=hidden, weight=weight_hh),
+    )
+    i, f, g, o = mb.split(x=gates, num_splits=4, axis=-1)
+    kept = mb.mul(x=mb.sigmoid(x=f), y=cell)
+    cell = mb.add(x=kept, y=mb.mul(x=mb.sigmoid(x=i), y=mb.tanh(x=g)))
+    hidden = mb.mul(x=mb.sigmoid(x=o), y=mb.tanh(x=cell))
+    for name, value in zip(node.outputs, (hidden, cell), strict=True):
+        context.add(value, torch_name=name)
+
+
+def _where_scalar(context: Any, node: Any) -> None:
+    mb = _mb()
+    condition, a, b = _inputs(context, node)[:3]
+    context.add(mb.select(cond=condition, a=a, b=b, name=node.name))
+
+
 def _logical(function: str) -> Callable[[Any, Any], None]:
     def convert(context: Any, node: Any) -> None:
         from coremltools.converters.mil.mil import types
@@ -149,6 +180,12 @@ _OPS: dict[str, Callable[[Any, Any], None]] = {
     "addcdiv": _addcdiv,
     "isinf": _isinf,
     "logit": _logit,
+    "chunk": _chunk,
+    "unsafe_chunk": _chunk,
+    "lstm_cell": _lstm_cell,
+    "where.scalarother": _where_scalar,
+    "where.scalarself": _where_scalar,
+    "where.scalar": _where_scalar,
 }
 
 _LOGICAL: dict[str, tuple[str, ...]] = {
