@@ -131,6 +131,7 @@ def _deploy_one(
     trials = try_candidates(chosen, prepared, context, exporter, runner, stages)
     trial = choose(trials, exporter.selection)
     tried = lock.candidates if lock and not request.candidate else records(trials, trial)
+    notes = (*prepared.model.notes, *_notes(trials, trial, exporter.selection))
     with stages.stage("bundle"):
         parts = BundleParts(
             plan=chosen,
@@ -141,6 +142,7 @@ def _deploy_one(
             lock=Lock(_lock_key(chosen, prepared, profile), trial.artefact.candidate, tried),
             stages_s=stages.seconds,
             peak_memory_mb=peak_memory_mb(),
+            notes=notes,
         )
         built = write_bundle(folder / "bundle", parts)
         code = trial.exit_code
@@ -148,9 +150,7 @@ def _deploy_one(
         move_into_place(built, place)
     if code is ExitCode.OK:
         _remove_outdated(destination)
-    return TargetResult(
-        profile.name, code, trial.verdicts, place, trial.artefact.candidate, _notes(trials, trial, exporter.selection)
-    )
+    return TargetResult(profile.name, code, trial.verdicts, place, trial.artefact.candidate, notes)
 
 
 def _lock_key(chosen: Plan, prepared: Prepared, profile: DeviceProfile) -> str:

@@ -82,7 +82,8 @@ def write(folder: Path) -> None:
     images, _, test_images, test_labels = data()
     batch = torch.export.Dim("batch", min=1, max=1024)
     program = torch.export.export(model, (torch.zeros(2, 1, 8, 8),), dynamic_shapes={"image": {0: batch}})
-    torch.export.save(program, folder / "model.pt")
+    with (folder / "model.pt").open("wb") as file:
+        torch.export.save(program, file)
     np.savez(folder / "model.calib.npz", image=images[:128])
     np.savez(folder / "model.eval.npz", image=test_images, labels=test_labels)
     (folder / "deploy.toml").write_text(CONFIG)

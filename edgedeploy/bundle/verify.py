@@ -167,7 +167,7 @@ def _append(
     folder: Path, manifest: Manifest, measurements: Measurements, trial: Trial, device: str, samples: int
 ) -> None:
     """Add one run; both files are written aside and moved into place."""
-    record = measurement(trial, device=device, samples=samples)
+    record = measurement(trial, device=device, samples=samples, notes=trial.result.notes)
     updated = measurements.model_copy(update={"runs": [*measurements.runs, record]})
     for name, data in (
         (MEASUREMENTS, to_json(updated)),

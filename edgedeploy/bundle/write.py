@@ -58,6 +58,7 @@ class BundleParts:
     lock: Lock
     stages_s: Mapping[str, float]
     peak_memory_mb: float
+    notes: tuple[str, ...] = ()
 
 
 def write_bundle(folder: Path, parts: BundleParts) -> Path:
@@ -70,7 +71,9 @@ def write_bundle(folder: Path, parts: BundleParts) -> Path:
     (folder / LOCK).write_bytes(parts.lock.to_json())
     manifest = _manifest(folder, parts)
     (folder / MANIFEST).write_bytes(to_json(manifest))
-    run = measurement(parts.trial, device=parts.plan.request.device, samples=_samples_run(parts.trial))
+    run = measurement(
+        parts.trial, device=parts.plan.request.device, samples=_samples_run(parts.trial), notes=parts.notes
+    )
     measurements = Measurements(
         manifest_sha256=sha256_file(folder / MANIFEST),
         stages_s={name: round(seconds, 3) for name, seconds in parts.stages_s.items()},
@@ -82,7 +85,7 @@ def write_bundle(folder: Path, parts: BundleParts) -> Path:
     return folder
 
 
-def measurement(trial: Trial, *, device: str, samples: int) -> Measurement:
+def measurement(trial: Trial, *, device: str, samples: int, notes: tuple[str, ...]) -> Measurement:
     """Turn one judged run into its record."""
     return Measurement(
         at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -107,7 +110,7 @@ def measurement(trial: Trial, *, device: str, samples: int) -> Measurement:
             for item in trial.verdicts
         ],
         exit_code=int(trial.exit_code),
-        notes=list(trial.result.notes),
+        notes=list(notes),
         details=dict(trial.result.details),
     )
 

@@ -79,7 +79,7 @@ class TorchSource:
         import torch
         from torch.utils import _pytree as pytree
 
-        values = [torch.from_numpy(np.ascontiguousarray(sample[spec.name])) for spec in self.inputs]
+        values = [torch.from_numpy(np.array(sample[spec.name])) for spec in self.inputs]
         args, kwargs = self._bind(values)
         with torch.no_grad():
             leaves = pytree.tree_leaves(self._module(*args, **kwargs))
