@@ -22,8 +22,8 @@ from edgedeploy.exporters.tensorrt.placement import (
     dense,
     gentle,
     large_only,
+    with_attention,
     with_depthwise,
-    without_attention,
 )
 from edgedeploy.exporters.tensorrt.ranges import cache_scales, clipped_fraction
 from edgedeploy.exporters.tensorrt.report import describe_gate, describe_size
@@ -105,10 +105,11 @@ class _Export:
 
     def _first_choice(self, half: _Made, tried: list[tuple[str, int]]) -> _Made | None:
         """The placement with the most integer arithmetic among those that the float16 engine's size allows."""
-        placements = [dense(self.graph), without_attention(self.graph), with_depthwise(self.graph)]
+        placements = [dense(self.graph), with_attention(self.graph), with_depthwise(self.graph)]
         made = [self._quantized(placement) for placement in placements if placement is not None]
+        made = made[:1] + [item for item in made[1:] if item.model != made[0].model]  # masked attention stays float
         tried += [(item.name, item.size) for item in made]
-        # Depthwise layers are padded: they go integer only where that engine is the smallest.
+        # Depthwise layers are padded: they and attention go integer only where that engine is the smallest.
         best = min((item for item in made if item.gate.accepted), key=lambda item: item.size, default=None)
         if best is None:
             made[0].gate.require_accepted()
@@ -154,6 +155,9 @@ class _Export:
         shipped = typed if self.settings.strongly_typed else model
         engine = self.context.work_dir / f"{name}.engine"
         gate = check(typed, compute_capability=self.settings.sm, ranges=self.ranges, engine=engine)
+        if not self.settings.strongly_typed and gate.accepted:
+            parsed = check(model, build=False)
+            gate = gate if parsed.accepted else parsed
         return _Made(name, shipped, typed, gate, engine, placement)
 
     def _artefact(self, made: _Made, tried: list[tuple[str, int]]) -> Artefact:
@@ -183,6 +187,7 @@ class _Export:
         }
         if made.placement is not None:
             details["placement"] = made.placement.why
+            details["left_float_by_the_builder"] = self._broken_promises(made, made.placement)
             details["clipped_fraction"] = made.clipped_fraction
         else:
             details["placement"] = self._why_float16(made, tried)
@@ -199,6 +204,15 @@ class _Export:
             emulation=Path(emulation),
             data_free=int8 and self.context.calibration.data_free,
         )
+
+    def _broken_promises(self, made: _Made, placement: Placement) -> list[str]:
+        """Nodes that were given in INT8 and that the builder computes in float; the user is told."""
+        names = [node.node for node in made.gate.dense if not node.int8 and node.node not in placement.exclude]
+        if names:
+            self.context.progress.note(
+                f"{made.name}: TensorRT computes these in float all the same: {', '.join(names)}"
+            )
+        return names
 
     def _why_float16(self, half: _Made, tried: list[tuple[str, int]]) -> str:
         if self.context.profile.quantization.scheme == FLOAT16:

@@ -42,37 +42,36 @@ class Placement:
 
 
 def dense(graph: Graph) -> Placement:
-    """All dense convolutions and products in INT8; depthwise, transposed and masked attention float."""
-    why = "dense convolutions and products int8; depthwise, transposed and masked attention float16"
-    return Placement("int8", replace(TENSORRT, excluded_depthwise=True), _grouped(graph), why)
+    """All dense convolutions and products by weights in INT8; the rest float16."""
+    why = "dense convolutions and products by weights int8; depthwise, transposed, recurrent and attention float16"
+    return Placement("int8", replace(TENSORRT, excluded_depthwise=True), _grouped(graph) | _attention(graph), why)
 
 
 def with_depthwise(graph: Graph) -> Placement | None:
     """Depthwise convolutions in INT8 as well; ``None`` where there are none."""
     if not _grouped(graph):
         return None
-    return Placement("int8-depthwise", TENSORRT, frozenset(), "depthwise convolutions int8 as well")
+    return Placement("int8-depthwise", TENSORRT, _attention(graph), "depthwise convolutions int8 as well")
 
 
-def without_attention(graph: Graph) -> Placement | None:
-    """Products of two run-time tensors float everywhere; ``None`` where there are none."""
-    dynamic = frozenset(op.name for op in graph.facts if op.op_type == "MatMul" and not op.weights)
-    if not dynamic:
+def with_attention(graph: Graph) -> Placement | None:
+    """Unmasked attention in INT8 as well; ``None`` where no product of two run-time tensors is."""
+    if not _attention(graph):
         return None
     base = dense(graph)
-    return replace(base, name="int8-linear", exclude=base.exclude | dynamic, why=f"{base.why}; all attention float16")
+    return replace(base, name="int8-attention", exclude=_grouped(graph), why="unmasked attention int8 as well")
 
 
 def by_weights(graph: Graph) -> tuple[str, ...]:
     """Nodes that `large_only` may leave float, fewest weights first; the largest always stays INT8."""
-    base = without_attention(graph) or dense(graph)
+    base = dense(graph)
     nodes = [op for op in graph.facts if op.op_type in COMPUTE_OPS and op.name not in base.exclude]
     return tuple(op.name for op in sorted(nodes, key=_weights))[:-1]
 
 
 def large_only(graph: Graph, left: tuple[str, ...]) -> Placement:
     """Leave the nodes ``left`` float as well."""
-    base = without_attention(graph) or dense(graph)
+    base = dense(graph)
     why = f"{base.why}; the {len(left)} layers with the fewest weights too, so that the engine fits float16's size"
     return replace(base, name="int8-large", exclude=base.exclude | frozenset(left), why=why)
 
@@ -95,6 +94,10 @@ def gentle(graph: Graph, table: CalibrationTable, base: Placement) -> Placement:
 
 def _grouped(graph: Graph) -> frozenset[str]:
     return frozenset(op.name for op in graph.facts if op.op_type == "Conv" and op.attributes.get("group", 1) != 1)
+
+
+def _attention(graph: Graph) -> frozenset[str]:
+    return frozenset(op.name for op in graph.facts if op.op_type == "MatMul" and not op.weights)
 
 
 def _weights(op: OpFacts) -> int:

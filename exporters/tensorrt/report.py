@@ -25,6 +25,8 @@ def describe_gate(gate: GateReport, settings: Settings) -> dict[str, Json]:
     }
     if not settings.rtx:
         facts["note"] = "the build for a stand-in GPU proves that the graph is taken whole; no plan of it ships"
+    if not settings.strongly_typed:
+        facts["older_parser"] = f"the parser of TensorRT {settings.version} is older than the one that checked"
     if quantized:
         facts["int8_nodes"] = sum(node.int8 for node in gate.nodes)
         facts["compute_nodes"] = len(gate.nodes)
