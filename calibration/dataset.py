@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedeploy.calibration.readers.reader import LABELS, Reader, Sample, check_count, no_samples
+from edgedeploy.calibration.readers.reader import LABELS, Labels, Reader, Sample, check_count, no_samples
 from edgedeploy.errors import InputError
 from edgedeploy.progress import NoProgress, Progress
 from edgedeploy.tensors import TensorSpec
@@ -52,9 +52,13 @@ class Dataset:
 
     @property
     def labels(self) -> NDArray[np.generic] | None:
-        """Labels in the samples' order, shape (samples, ...), or ``None``."""
-        labels = self.reader.labels
-        return None if labels is None else labels[list(self.indices)]
+        """Labels that name no output, in the samples' order, shape (samples, ...), or ``None``."""
+        return self.labels_by_output.get("")
+
+    @property
+    def labels_by_output(self) -> Labels:
+        """Labels by output name ("" for those that name none), in the samples' order, each of shape (samples, ...)."""
+        return {output: labels[list(self.indices)] for output, labels in self.reader.labels.items()}
 
     def take(self, count: int) -> Dataset:
         """Return the first ``count`` samples (all, where there are fewer)."""
@@ -122,20 +126,19 @@ class ArrayDataset(Dataset):
         labels: NDArray[np.generic] | None = None,
         source: str = "arrays in memory",
     ) -> None:
-        reader = _Arrays(dict(arrays), labels, source)
+        reader = _Arrays(dict(arrays), {} if labels is None else {"": labels}, source)
         super().__init__(reader, tuple(range(len(reader))))
 
 
 @dataclass(frozen=True)
 class _Arrays:
     arrays: dict[str, NDArray[np.generic]]
-    labels: NDArray[np.generic] | None
+    labels: Labels
     source: str
 
     def __post_init__(self) -> None:
         counts = {name: len(array) for name, array in self.arrays.items()}
-        if self.labels is not None:
-            counts[LABELS] = len(self.labels)
+        counts |= {f"{LABELS}:{output}": len(labels) for output, labels in self.labels.items()}
         check_count(counts, self.source)
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ from edgedeploy.interfaces import Artefact, ExportContext, Exporter, RunJob, Run
 from edgedeploy.judge import judge_budgets, judge_quality
 from edgedeploy.prepare import Plan, Prepared
 from edgedeploy.stages import Stages
-from edgedeploy.trial import Trial, class_axes
+from edgedeploy.trial import Trial, class_axes, labels_of
 
 if TYPE_CHECKING:
     from edgedeploy.calibration.session import Calibration
@@ -68,18 +68,16 @@ def _judge(
     result: RunResult,
 ) -> Trial:
     """Compare a run with the reference and judge every budget and gate."""
-    labels = prepared.data.evaluation.labels
     metric = chosen.config.metric
     scores = score_outputs(prepared.graph.model)
-    labelled = metric.output or (scores[0] if scores else next(iter(prepared.reference), ""))
-    named = labelled if labels is not None or metric.kind == "classification" or metric.output else ""
+    labels = labels_of(prepared.data.evaluation, metric.output, scores, tuple(prepared.reference))
+    named = {*labels, metric.output} - {""} or set(scores)
     comparisons = (
         compare(
             prepared.reference,
             result.outputs,
-            class_outputs=class_axes(prepared.reference, named, metric.kind, scores),
+            class_outputs=class_axes(prepared.reference, named, metric.kind),
             labels=labels,
-            labelled_output=labelled,
         )
         if result.outputs
         else ()

@@ -80,8 +80,7 @@ def compare(
     outputs: Mapping[str, NDArray[Any]],
     *,
     class_outputs: Mapping[str, int] | None = None,
-    labels: NDArray[Any] | None = None,
-    labelled_output: str = "",
+    labels: Mapping[str, NDArray[Any]] | None = None,
 ) -> tuple[OutputComparison, ...]:
     """Compare every output, sample by sample, so that memory-mapped arrays are read once and never held whole.
 
@@ -89,7 +88,7 @@ def compare(
         reference: by output name, (samples, …); may hold more samples than ``outputs``.
         outputs: the artefact's, a prefix of the same samples.
         class_outputs: class axis (counted with the samples axis) of the outputs that are class scores.
-        labels: one integer per sample, for ``labelled_output``.
+        labels: by output name, one integer (or one a position) per sample.
 
     Raises:
         ToolFailedError: an output is missing, or has another shape, or holds NaN where the reference has none.
@@ -105,7 +104,7 @@ def compare(
             reference[name],
             outputs[name],
             (class_outputs or {}).get(name),
-            labels if name == labelled_output else None,
+            (labels or {}).get(name),
         )
         for name in reference
     )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgedeploy.bundle.manifest import CandidateRecord
 from edgedeploy.compare import OutputComparison
-from edgedeploy.errors import ExitCode
+from edgedeploy.errors import ExitCode, InputError
 from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.interfaces import Artefact, Rejection, RunResult, Selection
 from edgedeploy.judge import Outcome, Verdict, exit_code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from edgedeploy.calibration.dataset import Dataset
 
 #: Times closer than this count as equal: machines are noisy, and a fixed order makes the choice repeatable.
 TIE = 0.10
@@ -94,17 +96,34 @@ def _reason(trial: Trial, chosen: Trial) -> str:
     return f"slower than {chosen.artefact.candidate}"
 
 
-def class_axes(outputs: Mapping[str, NDArray[Any]], named: str, kind: str, scores: Sequence[str]) -> dict[str, int]:
-    """Say which outputs (samples, *output shape) are class scores, and along which axis.
+def labels_of(samples: Dataset, named: str, scores: Sequence[str], outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Labels by output: ``labels:OUTPUT`` as named, ``labels`` for the output deploy.toml names, else the first scores.
 
-    An output is one where deploy.toml or labels say so, or where the graph ends it in a linear layer or a softmax.
-    Classes are the last axis of a vector or a sequence, and the axis after the batch of an image.
+    Raises:
+        InputError: labels for an output that the model does not have.
+    """
+    default = named or next(iter((*scores, *outputs)))
+    found = {output or default: labels for output, labels in samples.labels_by_output.items()}
+    unknown = sorted(({*found, named} - {""}) - set(outputs))
+    if unknown:
+        raise InputError(
+            f"There is no output {', '.join(map(repr, unknown))} to judge by labels.",
+            found=f"outputs: {', '.join(outputs)}",
+            remedy="Name one of them in [metric] output, or the array labels:OUTPUT.",
+        )
+    return found
+
+
+def class_axes(outputs: Mapping[str, NDArray[Any]], named: Collection[str], kind: str) -> dict[str, int]:
+    """Give the class axis of the outputs (samples, *output shape) that are class scores.
+
+    Those are the ``named`` ones: what labels or deploy.toml name, else what the graph ends in a linear layer or a
+    softmax. Classes are the last axis of a vector or a sequence, and the axis after the batch of an image.
     """
     if kind in ("embedding", "regression"):
         return {}
-    chosen = [named] if named else [name for name in outputs if name in scores]
     return {
         name: 2 if outputs[name].ndim >= 5 else outputs[name].ndim - 1
-        for name in chosen
+        for name in named
         if name in outputs and outputs[name].ndim >= 2 and outputs[name].dtype.kind == "f"
     }

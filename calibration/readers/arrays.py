@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgedeploy.calibration.readers.array_file import ArrayFile
 from edgedeploy.calibration.readers.reader import (
-    LABELS,
+    Labels,
     Sample,
     check_count,
     check_dtype,
     check_names,
     conform,
+    is_labels,
+    labelled_output,
     leading_rows,
     samples_in,
 )
@@ -25,7 +24,7 @@ class ArraysReader:
     """Samples from arrays on disk.
 
     Args:
-        arrays: by input name, ``labels`` optional.
+        arrays: by input name, ``labels`` and ``labels:OUTPUT`` optional.
         inputs: the model's inputs.
         source: the file or folder they come from.
 
@@ -42,9 +41,9 @@ class ArraysReader:
         for name, spec in self._inputs.items():
             check_dtype(arrays[name].header.dtype, spec, source)
             counts[name], self._own_axis[name] = samples_in(arrays[name].header.shape, spec, source)
-        self._labels = None if LABELS in self._inputs else arrays.get(LABELS)
-        if self._labels is not None:
-            counts[LABELS] = self._labels.header.shape[0] if self._labels.header.shape else 0
+        self._labels = {name: array for name, array in arrays.items() if is_labels(name) and name not in self._inputs}
+        for name, array in self._labels.items():
+            counts[name] = array.header.shape[0] if array.header.shape else 0
         self._count = check_count(counts, source)
         self._source = source
 
@@ -54,9 +53,9 @@ class ArraysReader:
         return self._source
 
     @property
-    def labels(self) -> NDArray[np.generic] | None:
-        """The ``labels`` array, or ``None``."""
-        return None if self._labels is None else self._labels.all()
+    def labels(self) -> Labels:
+        """The ``labels`` and ``labels:OUTPUT`` arrays."""
+        return {labelled_output(name): array.all() for name, array in self._labels.items()}
 
     def __len__(self) -> int:
         return self._count

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedeploy.calibration.readers.reader import (
-    LABELS,
+    Labels,
     Sample,
     check_count,
     check_dtype,
     check_names,
     conform,
+    is_labels,
+    labelled_output,
     no_samples,
     samples_in,
 )
@@ -74,15 +76,16 @@ class GeneratorReader:
         self._name, self._inputs = name, tuple(inputs)
         self._spool = Spool()
         self._places: list[dict[str, tuple[int, tuple[int, ...]]]] = []
-        self._label_rows: list[NDArray[np.generic]] = []
+        self._label_rows: dict[str, list[NDArray[np.generic]]] = {}
         self._fill(source)
         if not self._places:
             raise no_samples(name)
-        if self._label_rows and len(self._label_rows) != len(self._places):
-            raise InputError(
-                f"{name} yields labels for some samples only.",
-                found=f"{len(self._label_rows)} labels, {len(self._places)} samples",
-            )
+        for label, rows in self._label_rows.items():
+            if len(rows) != len(self._places):
+                raise InputError(
+                    f"{name} yields {label} for some samples only.",
+                    found=f"{len(rows)} labels, {len(self._places)} samples",
+                )
 
     @property
     def source(self) -> str:
@@ -90,9 +93,9 @@ class GeneratorReader:
         return self._name
 
     @property
-    def labels(self) -> NDArray[np.generic] | None:
-        """What was yielded as ``labels``."""
-        return np.stack(self._label_rows) if self._label_rows else None
+    def labels(self) -> Labels:
+        """What was yielded as ``labels`` and ``labels:OUTPUT``."""
+        return {labelled_output(name): np.stack(rows) for name, rows in self._label_rows.items()}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -140,11 +143,12 @@ class GeneratorReader:
         for spec in self._inputs:
             check_dtype(arrays[spec.name].dtype, spec, what)
         layouts = {spec.name: _samples(arrays[spec.name], spec, what) for spec in self._inputs}
-        labels = None if LABELS in arrays or LABELS not in item else np.atleast_1d(np.asarray(item[LABELS]))
         counts = {name: len(rows) for name, rows in layouts.items()}
-        if labels is not None:
-            counts[LABELS] = len(labels)
-            self._label_rows.extend(labels)
+        for name in item:
+            if is_labels(name) and name not in arrays:
+                labels = np.atleast_1d(np.asarray(item[name]))
+                counts[name] = len(labels)
+                self._label_rows.setdefault(name, []).extend(labels)
         for index in range(check_count(counts, what)):
             self._places.append(
                 {spec.name: self._write(layouts[spec.name][index], spec, what) for spec in self._inputs}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from edgedeploy.calibration.preprocessing import Preprocessing
-from edgedeploy.calibration.readers.reader import Sample, check_dtype, conform, no_samples
+from edgedeploy.calibration.readers.reader import Labels, Sample, check_dtype, conform, no_samples
 from edgedeploy.errors import InputError
 from edgedeploy.tensors import TensorSpec
 
@@ -55,9 +55,9 @@ class ImageFolderReader:
         return str(self._folder)
 
     @property
-    def labels(self) -> NDArray[np.generic] | None:
+    def labels(self) -> Labels:
         """Class indices, int64, where ``labels.csv`` is there."""
-        return self._labels
+        return {} if self._labels is None else {"": self._labels}
 
     def __len__(self) -> int:
         return len(self._paths)

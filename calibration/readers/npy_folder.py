@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgedeploy.calibration.readers.array_file import ArrayFile, open_npy
 from edgedeploy.calibration.readers.arrays import ArraysReader
-from edgedeploy.calibration.readers.reader import LABELS, Reader, Sample, check_count, check_names, conform
+from edgedeploy.calibration.readers.reader import LABELS, Labels, Reader, Sample, check_count, check_names, conform
 from edgedeploy.tensors import TensorSpec
 
 
@@ -49,8 +49,8 @@ class _FilesReader:
         return self._source
 
     @property
-    def labels(self) -> NDArray[np.generic] | None:
-        return None if self._labels is None else self._labels.all()
+    def labels(self) -> Labels:
+        return {} if self._labels is None else {"": self._labels.all()}
 
     def __len__(self) -> int:
         return len(self._paths)

@@ -15,7 +15,10 @@ Sample = dict[str, NDArray[np.generic]]
 """One inference's inputs by name, the batch axis kept."""
 
 LABELS = "labels"
-"""The array of this name holds labels, unless the model has an input of that name."""
+"""The array of this name holds labels, and ``labels:scores`` those of one output; unless an input is called so."""
+
+Labels = Mapping[str, NDArray[np.generic]]
+"""Labels by output name, in the order of the samples; "" for those that name no output."""
 
 
 class Reader(Protocol):
@@ -27,8 +30,8 @@ class Reader(Protocol):
         ...
 
     @property
-    def labels(self) -> NDArray[np.generic] | None:
-        """Labels in the order of the samples, or ``None``."""
+    def labels(self) -> Labels:
+        """Labels by output name, empty where there are none."""
         ...
 
     def __len__(self) -> int: ...
@@ -45,7 +48,7 @@ class Reader(Protocol):
 def check_names(found: Sequence[str], inputs: Sequence[TensorSpec], source: str) -> None:
     """Refuse data whose arrays are not exactly the model's inputs (``labels`` aside)."""
     wanted = [spec.name for spec in inputs]
-    given = [name for name in found if name in wanted or name != LABELS]
+    given = [name for name in found if name in wanted or not is_labels(name)]
     if sorted(given) != sorted(wanted):
         missing = [name for name in wanted if name not in given]
         extra = [name for name in given if name not in wanted]
@@ -53,8 +56,18 @@ def check_names(found: Sequence[str], inputs: Sequence[TensorSpec], source: str)
         raise InputError(
             f"The arrays in {source} are not the model's inputs.",
             found="; ".join(part for part in parts if part),
-            remedy=f"Name the arrays after the inputs: {', '.join(wanted)} (and {LABELS!r} for labels).",
+            remedy=f"Name the arrays after the inputs: {', '.join(wanted)} (labels: {LABELS!r} or '{LABELS}:OUTPUT').",
         )
+
+
+def is_labels(name: str) -> bool:
+    """True for "labels" and "labels:OUTPUT"."""
+    return name.partition(":")[0] == LABELS
+
+
+def labelled_output(name: str) -> str:
+    """The output that an array of labels judges: "scores" for "labels:scores", "" for "labels"."""
+    return name.partition(":")[2]
 
 
 def check_dtype(dtype: np.dtype[np.generic], spec: TensorSpec, source: str) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
-    from edgedeploy.calibration.readers.reader import Reader, Sample
+    from edgedeploy.calibration.readers.reader import Labels, Reader, Sample
     from edgedeploy.calibration.table import CalibrationTable
     from numpy.typing import NDArray
 
@@ -54,8 +54,8 @@ class FedReader:
         return self.inner.source
 
     @property
-    def labels(self) -> NDArray[np.generic] | None:
-        """Labels in the order of the samples."""
+    def labels(self) -> Labels:
+        """Labels by output name, in the order of the samples."""
         return self.inner.labels
 
     def __len__(self) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+
 from edgedeploy.calibration.clipping import clipped_fraction
 from edgedeploy.calibration.dataset import ArrayDataset
 from edgedeploy.calibration.session import Calibration
-from onnx import TensorProto, helper, numpy_helper
-
 from edgedeploy.graph.graph import graph_from_onnx
 
 VALUES = np.random.default_rng(0).normal(size=(200, 50)).astype(np.float32)

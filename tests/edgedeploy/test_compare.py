@@ -62,7 +62,7 @@ def test_one_sample_proves_nothing():
 def test_accuracy_needs_labels():
     labels = REFERENCE.argmax(1)
     labels[:5] = (labels[:5] + 1) % 10
-    found = one(REFERENCE, REFERENCE, class_outputs={"y": 1}, labels=labels, labelled_output="y")
+    found = one(REFERENCE, REFERENCE, class_outputs={"y": 1}, labels={"y": labels})
     assert found.accuracy == found.reference_accuracy == 0.9
     assert one(REFERENCE, REFERENCE, class_outputs={"y": 1}).accuracy is None
 

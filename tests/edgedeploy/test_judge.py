@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from edgedeploy.device_profiles.schema import Budget, DeviceProfile, Quality
 
 from edgedeploy.compare import compare
+from edgedeploy.device_profiles.schema import Budget, DeviceProfile, Quality
 from edgedeploy.errors import ExitCode, worst
 from edgedeploy.evidence import Evidence, Figure, unknown
 from edgedeploy.judge import Outcome, exit_code, judge_budgets, judge_quality, summary
