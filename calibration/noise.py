@@ -48,7 +48,8 @@ def _integral(
     x: NDArray[np.float64], scale: NDArray[np.float64], lowest: NDArray[np.float64], highest: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     code = np.rint(x / scale)
-    np.clip(code, lowest, highest, out=code)
+    np.maximum(code, lowest, out=code)
+    np.minimum(code, highest, out=code)
     rest = x - code * scale
     result: NDArray[np.float64] = code * (scale**3 / 12) + rest * rest * rest / 3
     return result
