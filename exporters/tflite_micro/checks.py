@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgedeploy.device_profiles.schema import DeviceProfile
+from edgedeploy.errors import InputError
 from edgedeploy.exporters.tflite_micro.memory import flash_by_layer, peak_memory
 from edgedeploy.exporters.tflite_micro.qdq import read_qdq
 from edgedeploy.exporters.tflite_micro.registry import check_supported
 from edgedeploy.exporters.tflite_micro.writer import WrittenModel, refuse_wide_inputs
-
-from edgedeploy.errors import InputError
 
 if TYPE_CHECKING:
     import onnx

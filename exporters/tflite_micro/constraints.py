@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from edgedeploy.exporters.tflite_micro.ir import Affine, Operator, Tensor, TfliteModel
 
 from edgedeploy.errors import InputError
+from edgedeploy.exporters.tflite_micro.ir import Affine, Operator, Tensor, TfliteModel
 
 Constraint = Callable[[Operator, list[Tensor | None], list[Tensor]], str]
 """(operator, operands, results) → what was found, "" where it holds."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from edgedeploy.exporters.tflite_micro.layout import Layout
 from edgedeploy.exporters.tflite_micro.writer import Port, WrittenModel
-
 from edgedeploy.tensors import Contract, PortSpec
 
 _LETTERS = {(0, 2, 3, 1): "NHWC", (0, 2, 1): "NLC"}

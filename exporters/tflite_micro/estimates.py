@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from edgedeploy.exporters.tflite_micro.ir import TfliteModel
-
 from edgedeploy.evidence import Evidence, Figure
+from edgedeploy.exporters.tflite_micro.ir import TfliteModel
 
 KIB = 1024
 

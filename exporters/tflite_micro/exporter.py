@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedeploy.device_profiles.schema import BUDGET_KEYS, DeviceProfile
+from edgedeploy.errors import InputError
+from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.exporters.tflite_micro.checks import check_graph, check_memory
 from edgedeploy.exporters.tflite_micro.contract import contract_of
 from edgedeploy.exporters.tflite_micro.estimates import KIB, flash_figure, planned_ram_figure
@@ -19,9 +21,6 @@ from edgedeploy.exporters.tflite_micro.memory import peak_memory
 from edgedeploy.exporters.tflite_micro.rewrite import Rewritten, for_micro
 from edgedeploy.exporters.tflite_micro.vela import VelaResult, compile_for_npu
 from edgedeploy.exporters.tflite_micro.writer import WrittenModel, write_tflite
-
-from edgedeploy.errors import InputError
-from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.interfaces import Artefact, ExportContext, Json, Rejection, Selection
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from edgedeploy.exporters.tflite_micro.ir import ALIGNMENT, Affine, Tensor, TfliteModel
 
 from edgedeploy.errors import MissingToolError
+from edgedeploy.exporters.tflite_micro.ir import ALIGNMENT, Affine, Tensor, TfliteModel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from edgedeploy.errors import InputError
 from edgedeploy.exporters.tflite_micro.ir import Affine, Operator, Tensor, TfliteModel
 from edgedeploy.exporters.tflite_micro.layout import (
     UNIT,
@@ -18,8 +20,6 @@ from edgedeploy.exporters.tflite_micro.layout import (
     stored_shape,
 )
 from edgedeploy.exporters.tflite_micro.qdq import Clamp, Node, QdqGraph, Value
-
-from edgedeploy.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+
 from edgedeploy.exporters.tflite_micro.functions import FUNCTIONS
 from edgedeploy.exporters.tflite_micro.ir import Affine
 from edgedeploy.exporters.tflite_micro.qdq import Node, QdqGraph, Value

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from edgedeploy.exporters.tflite_micro.ir import Affine
 from onnx import numpy_helper
 
 from edgedeploy.errors import InputError
+from edgedeploy.exporters.tflite_micro.ir import Affine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

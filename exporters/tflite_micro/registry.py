@@ -7,10 +7,9 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from edgedeploy.errors import UnsupportedOpError
 from edgedeploy.exporters.tflite_micro.lowering import Lowering
 from edgedeploy.exporters.tflite_micro.qdq import Node, QdqGraph
-
-from edgedeploy.errors import UnsupportedOpError
 
 Handler = Callable[[Lowering, Node], None]
 Refusal = Callable[[Node], str]

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from edgedeploy.exporters.tflite_micro.unroll import unroll_lstm
 from onnx import helper, numpy_helper
 
 from edgedeploy.errors import UnsupportedOpError
+from edgedeploy.exporters.tflite_micro.unroll import unroll_lstm
 from edgedeploy.graph.graph import Graph
 
 

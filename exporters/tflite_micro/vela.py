@@ -13,10 +13,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgedeploy.exporters.tflite_micro.estimates import STACK_KB
-
 from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
 from edgedeploy.evidence import Evidence, Figure
+from edgedeploy.exporters.tflite_micro.estimates import STACK_KB
 
 SYSTEM_CONFIG = "Ethos_U55_High_End_Embedded"
 MEMORY_MODE = "Shared_Sram"

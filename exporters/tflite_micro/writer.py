@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import onnx
+
+from edgedeploy.errors import InputError
 from edgedeploy.exporters.tflite_micro.constraints import check_constraints
 from edgedeploy.exporters.tflite_micro.flatbuffer import serialize
 from edgedeploy.exporters.tflite_micro.ir import TfliteModel
@@ -13,8 +15,6 @@ from edgedeploy.exporters.tflite_micro.lowering import Lowering, WriterOptions
 from edgedeploy.exporters.tflite_micro.normalise import normalise
 from edgedeploy.exporters.tflite_micro.qdq import QdqGraph, Value, read_qdq
 from edgedeploy.exporters.tflite_micro.registry import check_supported, entries
-
-from edgedeploy.errors import InputError
 
 #: Ops that want channels last; an input that reaches one through element-wise ops is stored that way.
 _SPATIAL = frozenset(

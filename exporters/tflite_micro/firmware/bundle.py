@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
+
 from edgedeploy.device_profiles.schema import DeviceProfile
 from edgedeploy.exporters.tflite_micro.estimates import KERNEL_MARGIN
 from edgedeploy.exporters.tflite_micro.firmware.identifiers import c_string, identifier, macro, resolver_method
@@ -19,7 +20,6 @@ from edgedeploy.exporters.tflite_micro.flatbuffer import operators_of
 from edgedeploy.exporters.tflite_micro.ir import ALIGNMENT
 from edgedeploy.exporters.tflite_micro.memory import peak_memory
 from edgedeploy.exporters.tflite_micro.writer import WrittenModel
-
 from edgedeploy.tensors import Contract, PortSpec
 
 if TYPE_CHECKING:

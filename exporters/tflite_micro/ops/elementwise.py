@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+
 from edgedeploy.exporters.tflite_micro.ir import Affine
 from edgedeploy.exporters.tflite_micro.layout import UNIT, Layout, identity
 from edgedeploy.exporters.tflite_micro.lowering import Lowering

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from edgedeploy.exporters.tflite_micro.layout import UNIT, reshape_groups, stored_shape, through_reshape, transposed
 from edgedeploy.exporters.tflite_micro.lowering import Lowering
 from edgedeploy.exporters.tflite_micro.qdq import Node, Value

@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from edgedeploy.exporters.tflite_micro.ir import Affine
 from edgedeploy.exporters.tflite_micro.lowering import Lowering
 from edgedeploy.exporters.tflite_micro.normalise import wide

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from edgedeploy.exporters.tflite_micro.layout import UNIT, Layout, identity, stored_shape
 from edgedeploy.exporters.tflite_micro.lowering import Lowering
 from edgedeploy.exporters.tflite_micro.qdq import Node

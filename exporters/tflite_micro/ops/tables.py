@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from edgedeploy.exporters.tflite_micro.functions import FUNCTIONS
 from edgedeploy.exporters.tflite_micro.ir import Affine
 from edgedeploy.exporters.tflite_micro.lowering import Lowering

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+
 from edgedeploy.exporters.tflite_micro.layout import UNIT, channels_last
 from edgedeploy.exporters.tflite_micro.lowering import Lowering
 from edgedeploy.exporters.tflite_micro.ops.weights import bias_tensor, weight_refusal, weights_of

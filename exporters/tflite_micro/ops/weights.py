@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+
+from edgedeploy.errors import InputError
 from edgedeploy.exporters.tflite_micro.ir import Affine
 from edgedeploy.exporters.tflite_micro.lowering import Lowering
 from edgedeploy.exporters.tflite_micro.qdq import Node, Value
-
-from edgedeploy.errors import InputError
 
 
 def weight_refusal(node: Node, index: int) -> str:

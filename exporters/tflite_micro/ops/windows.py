@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from edgedeploy.exporters.tflite_micro.lowering import Lowering
-from edgedeploy.exporters.tflite_micro.qdq import Node
 
 from edgedeploy.errors import InputError
+from edgedeploy.exporters.tflite_micro.lowering import Lowering
+from edgedeploy.exporters.tflite_micro.qdq import Node
 
 SAME, VALID = 0, 1
 

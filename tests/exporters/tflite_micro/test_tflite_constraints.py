@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from edgedeploy.exporters.tflite_micro.constraints import CONSTRAINTS, check_constraints
-from edgedeploy.exporters.tflite_micro.ir import Affine, Operator, Tensor, TfliteModel
 
 from edgedeploy.errors import InputError
+from edgedeploy.exporters.tflite_micro.constraints import CONSTRAINTS, check_constraints
+from edgedeploy.exporters.tflite_micro.ir import Affine, Operator, Tensor, TfliteModel
 
 A = Affine.of(0.1, 3)
 B = Affine.of(0.2, 3)

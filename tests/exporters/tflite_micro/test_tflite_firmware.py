@@ -10,7 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tflite_cases import conv, node
+from tflite_graphs import quantized
+
 from edgedeploy.device_profiles.loader import builtin_names, load_profile
+from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
 from edgedeploy.exporters.tflite_micro.contract import contract_of
 from edgedeploy.exporters.tflite_micro.firmware.bundle import (
     FirmwareModel,
@@ -22,12 +28,6 @@ from edgedeploy.exporters.tflite_micro.firmware.check import COMPILER, CORES, ch
 from edgedeploy.exporters.tflite_micro.firmware.identifiers import c_string, identifier, resolver_method
 from edgedeploy.exporters.tflite_micro.flatbuffer import operators_of
 from edgedeploy.exporters.tflite_micro.writer import write_tflite
-from hypothesis import given
-from hypothesis import strategies as st
-from tflite_cases import conv, node
-from tflite_graphs import quantized
-
-from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
 
 #: CI installs the compiler; elsewhere these tests say that it is missing.
 needs_compiler = pytest.mark.skipif(

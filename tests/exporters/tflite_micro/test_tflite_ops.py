@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from edgedeploy.exporters.tflite_micro.writer import write_tflite
 from tflite_cases import Case, all_cases
 from tflite_graphs import quantized
 from tflite_oracles import real_output, run_litert, run_micro, sqnr_db
+
+from edgedeploy.exporters.tflite_micro.writer import write_tflite
 
 CASES = all_cases()
 

@@ -6,8 +6,6 @@ import numpy as np
 import onnx
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from edgedeploy.exporters.tflite_micro.lowering import WriterOptions
-from edgedeploy.exporters.tflite_micro.writer import write_tflite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -16,6 +14,8 @@ from tflite_graphs import FloatGraph, quantized
 from tflite_oracles import real_output, run_litert, run_micro, sqnr_db
 
 from edgedeploy.errors import InputError, UnsupportedOpError
+from edgedeploy.exporters.tflite_micro.lowering import WriterOptions
+from edgedeploy.exporters.tflite_micro.writer import write_tflite
 
 
 def random(*shape):
