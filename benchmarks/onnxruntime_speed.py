@@ -11,17 +11,12 @@ as MISSED and makes the exit code 1.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "examples"), str(Path(__file__).parent)]
 
 import numpy as np
 import onnx
@@ -39,7 +34,7 @@ from edgedeploy.graph.capture import capture
 from edgedeploy.interfaces import ExportContext
 from edgedeploy.model.load import load_model
 
-#: Fixed order of preference within a tie is the exporter's; here only the fastest that passes counts.
+ROOT = Path(__file__).parents[1]
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -140,15 +135,14 @@ def _closeness(reference: np.ndarray, outputs: np.ndarray) -> tuple[float, float
 def report(title: str, rows: list[Row], goal: Goal, *, classes: bool, others: Mapping[str, Goal] | None = None) -> bool:
     """Print the table and whether the fastest candidate that is close enough reaches the goal."""
     print(f"\n{title} ({rows[0].samples} samples)")
-    print(
-        f"  {'candidate':20s} {'MB':>8s} {'CPU ms':>8s} {'x FP32':>7s} {'cosine':>8s} {'min':>8s} {'agreement, 95 %':>24s}"
-    )
+    heads = "".join(f"{head:>9s}" for head in ("MB", "CPU ms", "x FP32", "cosine", "min"))
+    print(f"  {'candidate':20s}{heads} {'agreement, 95 %':>24s}")
     for row in rows:
         low, high = wilson_interval(row.agreement * row.samples, row.samples)
         share = f"{row.agreement:.4f} [{low:.4f}, {high:.4f}]" if classes else "-"
         print(
-            f"  {row.candidate:20s} {row.size_mb:8.2f} {row.cpu_ms:8.2f} {row.speed:7.2f} {row.cosine_mean:8.4f}"
-            f" {row.cosine_min:8.4f} {share:>24s}"
+            f"  {row.candidate:20s}{row.size_mb:9.2f}{row.cpu_ms:9.2f}{row.speed:9.2f}{row.cosine_mean:9.4f}"
+            f"{row.cosine_min:9.4f} {share:>24s}"
         )
     close = [
         row
@@ -243,6 +237,8 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(CASES))
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
+    torch.set_num_threads(1)
+    sys.path.insert(0, str(ROOT / "examples"))
     print(f"onnxruntime {ort.__version__}, one thread, batch 1, process CPU time, {options.rounds} rounds")
     results = [CASES[name](options) for name in options.only.split(",")]
     return 0 if all(results) else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 
 from edgedeploy.exporters.onnxruntime.dynamic import quiet
@@ -20,7 +21,8 @@ def quantize_weights(model: onnx.ModelProto, bits: int) -> onnx.ModelProto:
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     del model.graph.value_info[:]
-    with quiet():
+    # The packer divides rows of zeros by their scale of zero, then takes the quotient for zero.
+    with quiet(), np.errstate(invalid="ignore", divide="ignore"):
         quantizer = MatMulNBitsQuantizer(
             model,
             bits=bits,

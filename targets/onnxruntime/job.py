@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgedeploy.device_profiles.machine import profile_machine
 from edgedeploy.errors import InputError, ToolFailedError
 from edgedeploy.interfaces import Artefact, RunJob
 from edgedeploy.targets.onnxruntime import worker
@@ -72,6 +73,8 @@ class WorkerJob:
                     "seconds": MEASURE_SECONDS,
                     "runs": MEASURE_RUNS,
                     "warmup": WARMUP_RUNS,
+                    # On x86 ONNX Runtime turns signed activations into unsigned ones, which ARM builds do not.
+                    "session": {"session.qdqisint8allowed": "1"} if profile_machine(job.profile).is_arm else {},
                 }
             )
         )

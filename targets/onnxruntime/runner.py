@@ -68,7 +68,8 @@ class OnnxRuntimeRunner:
         if job.measure:
             placed = placement(result["nodes"])
             details["placement"] = placed.details()
-            notes += [placed.warning] if placed.warning else []
+            if placed.warning and stand.numerics is not Evidence.EXECUTOR:  # elsewhere other kernels may run
+                notes.append(placed.warning)
         wanted = job.profile.hardware.threads or job.profile.hardware.cores or 1
         if result["threads"] < wanted and stand.times is not Evidence.NONE:
             notes.append(f"measured with {result['threads']} thread(s), the profile has {wanted}")

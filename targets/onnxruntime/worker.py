@@ -4,7 +4,8 @@
 
 It runs in a fresh process, here or alone on a device behind ssh, so it imports nothing of edgedeploy. JOB.json
 holds paths relative to its own folder: ``model``, ``inputs`` (name to .npy of shape (samples, *input shape)),
-``threads``, ``measure``, ``seconds`` and ``runs`` (how long to measure), ``warmup``. Beside it the script writes
+``threads``, ``measure``, ``seconds`` and ``runs`` (how long to measure), ``warmup``, and ``session`` (configuration
+entries of the ONNX Runtime session). Beside it the script writes
 ``result.json`` and ``outputs/N.npy`` of shape (samples, *output shape), one a model output, in their order.
 Exit codes: 0 done; 3 a package is missing; 4 ONNX Runtime refused the model or a sample (one line on stderr).
 """
@@ -53,7 +54,7 @@ def main(job_path: Path) -> int:
 
     try:
         result["base_bytes"] = _memory_bytes("VmHWM")
-        session, result["load_ms"] = _load(ort, folder / job["model"], len(cpus))
+        session, result["load_ms"] = _load(ort, folder / job["model"], _options(ort, len(cpus), job["session"]))
         if job["measure"]:
             result["latency"] = _measure(session, sample, job)
             result["peak_bytes"] = _memory_bytes("VmHWM")
@@ -62,7 +63,7 @@ def main(job_path: Path) -> int:
         result["samples"] = count
         if job["measure"]:
             del session
-            result["nodes"] = _profile(ort, folder, job["model"], len(cpus), sample(0))
+            result["nodes"] = _profile(ort, folder, job["model"], _options(ort, len(cpus), job["session"]), sample(0))
     except Exception as error:  # one line for the user; the caller makes it a sentence
         print(f"{type(error).__name__}: {error}".replace("\n", " "), file=sys.stderr)
         return REFUSED
@@ -103,17 +104,19 @@ def _pin(threads: int) -> list[int]:
     return cpus
 
 
-def _options(ort: Any, threads: int) -> Any:
+def _options(ort: Any, threads: int, entries: dict[str, str]) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
     return options
 
 
-def _load(ort: Any, model: Path, threads: int) -> tuple[Any, float]:
+def _load(ort: Any, model: Path, options: Any) -> tuple[Any, float]:
     start = time.perf_counter()
-    session = ort.InferenceSession(str(model), _options(ort, threads), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     return session, (time.perf_counter() - start) * 1e3
 
 
@@ -166,9 +169,8 @@ def _write_outputs(np: Any, session: Any, sample: Any, count: int, folder: Path)
         file.flush()
 
 
-def _profile(ort: Any, folder: Path, model: str, threads: int, feeds: dict[str, Any]) -> list[dict[str, Any]]:
+def _profile(ort: Any, folder: Path, model: str, options: Any, feeds: dict[str, Any]) -> list[dict[str, Any]]:
     """One row a node of the optimized graph: name, op, input types and median microseconds."""
-    options = _options(ort, threads)
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
     session = ort.InferenceSession(str(folder / model), options, providers=["CPUExecutionProvider"])
