@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from edgedeploy.exporters.tensorrt.cache import CalibrationCache
 
 from edgedeploy.errors import InputError, MissingToolError
+from edgedeploy.exporters.tensorrt.cache import CalibrationCache
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

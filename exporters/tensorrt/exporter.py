@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
+
 from edgedeploy.calibration.quantizer.quantize import quantize
+from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.exporters.tensorrt.cache import CalibrationCache
 from edgedeploy.exporters.tensorrt.float16 import to_float16
 from edgedeploy.exporters.tensorrt.gate import GateReport, Ranges, check
@@ -17,6 +19,7 @@ from edgedeploy.exporters.tensorrt.names import renamed, renaming
 from edgedeploy.exporters.tensorrt.opset import to_opset
 from edgedeploy.exporters.tensorrt.package import EMULATION, ENGINE, MODEL, Legacy, write_package
 from edgedeploy.exporters.tensorrt.placement import (
+    CURES,
     Placement,
     by_weights,
     dense,
@@ -29,8 +32,6 @@ from edgedeploy.exporters.tensorrt.ranges import cache_scales, clipped_fraction
 from edgedeploy.exporters.tensorrt.report import describe_gate, describe_size
 from edgedeploy.exporters.tensorrt.settings import Settings, read_settings
 from edgedeploy.exporters.tensorrt.size import estimate_engine_size
-
-from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.interfaces import Artefact, ExportContext, Json, Selection
 from edgedeploy.tensors import Contract, PortSpec, TensorSpec
 
@@ -96,8 +97,10 @@ class _Export:
             return
         if self._wanted(first.name):
             yield self._artefact(first, tried)
-        cure = gentle(self.graph, self.context.calibration.table, first.placement)
-        if self._wanted(cure.name):
+        for kind in CURES:
+            cure = gentle(self.graph, self.context.calibration.table, first.placement, kind)
+            if not self._wanted(cure.name):
+                continue
             made = self._quantized(cure)
             tried.append((cure.name, made.size))
             if self._fits(made, half):

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+
+from edgedeploy.errors import ToolFailedError, UnsupportedOpError
 from edgedeploy.exporters.tensorrt.bindings import tensorrt_rtx
 from edgedeploy.exporters.tensorrt.layers import EngineLayer, NodePrecision, node_precisions, parse_layers
 from edgedeploy.exporters.tensorrt.lint import lint
 from edgedeploy.exporters.tensorrt.worker import NODE_MARK
-
-from edgedeploy.errors import ToolFailedError, UnsupportedOpError
 
 #: name -> (smallest, usual, largest) shape of a dynamic input.
 Ranges = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]

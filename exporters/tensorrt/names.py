@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import onnx
+
 from edgedeploy.exporters.tensorrt.cache import is_expressible
 
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 import onnx
+
 from edgedeploy.exporters.tensorrt.cache import CalibrationCache
 
 if TYPE_CHECKING:
     from edgedeploy.exporters.tensorrt.gate import Ranges
     from edgedeploy.exporters.tensorrt.settings import Settings
-
     from edgedeploy.tensors import Contract
 
 MODEL, ENGINE, EMULATION = "model.onnx", "model.engine", "emulation.onnx"

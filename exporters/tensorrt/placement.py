@@ -16,12 +16,11 @@ from edgedeploy.exporters.tensorrt.layers import COMPUTE_OPS
 if TYPE_CHECKING:
     from edgedeploy.calibration.scheme import Scheme
     from edgedeploy.calibration.table import CalibrationTable
-
     from edgedeploy.graph.facts import OpFacts
     from edgedeploy.graph.graph import Graph
 
-#: Part of the nodes that the accuracy cure leaves float: those whose input activations quantize worst.
-_CURED = 0.25
+#: Part of the nodes that each accuracy cure leaves float: those whose input activations quantize worst.
+CURES = {"gentle": 0.25, "gentler": 0.5}
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,8 @@ def large_only(graph: Graph, left: tuple[str, ...]) -> Placement:
     return replace(base, name="int8-large", exclude=base.exclude | frozenset(left), why=why)
 
 
-def gentle(graph: Graph, table: CalibrationTable, base: Placement) -> Placement:
-    """Leave the quarter of the nodes float whose inputs quantize worst, by the table's own SQNR."""
+def gentle(graph: Graph, table: CalibrationTable, base: Placement, cure: str = "gentle") -> Placement:
+    """Leave the part ``CURES[cure]`` of the nodes float whose inputs quantize worst, by the table's own SQNR."""
     worst: dict[str, float] = {}
     for op in graph.facts:
         if op.op_type not in COMPUTE_OPS or op.name in base.exclude:
@@ -86,10 +85,10 @@ def gentle(graph: Graph, table: CalibrationTable, base: Placement) -> Placement:
         values = [max(table.choice(name, base.scheme.activation).sqnr_db.values(), default=0.0) for name in known]
         if values:
             worst[op.name] = min(values)
-    count = max(1, round(len(worst) * _CURED))
+    count = max(1, round(len(worst) * CURES[cure]))
     left = frozenset(sorted(worst, key=lambda name: (worst[name], name))[:count])
     why = f"{base.why}; the {len(left)} nodes whose inputs quantize worst float16"
-    return replace(base, name=f"{base.name}-gentle", exclude=base.exclude | left, why=why)
+    return replace(base, name=f"{base.name}-{cure}", exclude=base.exclude | left, why=why)
 
 
 def _grouped(graph: Graph) -> frozenset[str]:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+
 from edgedeploy.calibration.schemes import TENSORRT
 from edgedeploy.exporters.tensorrt.cache import scale_of
 
 if TYPE_CHECKING:
     from edgedeploy.calibration.table import CalibrationTable
-
     from edgedeploy.graph.graph import Graph
 
 METHOD = "entropy"

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgedeploy.exporters.tensorrt.cache import header
-
 from edgedeploy.errors import InputError
+from edgedeploy.exporters.tensorrt.cache import header
 
 if TYPE_CHECKING:
     from edgedeploy.device_profiles.schema import DeviceProfile
     from edgedeploy.exporters.tensorrt.gate import Ranges
-
     from edgedeploy.tensors import TensorSpec
 
 INT8, FLOAT16 = "tensorrt", "float16"
