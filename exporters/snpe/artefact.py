@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.exporters.snpe.android.write import write_android
 from edgedeploy.exporters.snpe.boundary import Boundary
 from edgedeploy.exporters.snpe.compile import Compiled
@@ -15,8 +16,6 @@ from edgedeploy.exporters.snpe.prepare import Prepared
 from edgedeploy.exporters.snpe.readback import ReadBack
 from edgedeploy.exporters.snpe.settings import Settings
 from edgedeploy.exporters.snpe.target_proof import TargetProof
-
-from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.interfaces import Artefact
 from edgedeploy.tensors import Contract, PortSpec
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgedeploy.errors import ToolFailedError, UnsupportedOpError
 from edgedeploy.exporters.snpe.checks import BACKEND
 from edgedeploy.exporters.snpe.qnn.host import errors_in, run_job
 from edgedeploy.exporters.snpe.qnn.install import QnnInstall
 from edgedeploy.exporters.snpe.qnn.job import Answer, Job
 from edgedeploy.exporters.snpe.qnn.options import Hexagon, context_config, dlc_options, htp_options, trace_options
 from edgedeploy.exporters.snpe.qnn.trace import OpTrace, read_trace
-
-from edgedeploy.errors import ToolFailedError, UnsupportedOpError
 
 PROVIDER = "QNNExecutionProvider"
 _TIMEOUT_S = 1800.0

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
+
+from edgedeploy.errors import InputError, MissingToolError, UnsupportedOpError
 from edgedeploy.exporters.snpe import precision
 from edgedeploy.exporters.snpe.artefact import Built, collect
 from edgedeploy.exporters.snpe.boundary import boundaries, strip_boundary
@@ -20,8 +22,6 @@ from edgedeploy.exporters.snpe.sdk.convert import convert
 from edgedeploy.exporters.snpe.sdk.find import Sdk, find_sdk
 from edgedeploy.exporters.snpe.settings import FIRST_FLOAT_ARCH, Settings, settings_of
 from edgedeploy.exporters.snpe.target_proof import check_target, read_proof
-
-from edgedeploy.errors import InputError, MissingToolError, UnsupportedOpError
 from edgedeploy.interfaces import Artefact, ExportContext, Selection
 from edgedeploy.progress import Progress
 

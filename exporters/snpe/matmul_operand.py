@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from edgedeploy.calibration.quantizer.encoding import activation_encoding
 from onnx import TensorProto, helper, numpy_helper
+
+from edgedeploy.calibration.quantizer.encoding import activation_encoding
 
 if TYPE_CHECKING:
     from edgedeploy.calibration.scheme import IntegerFormat

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 if TYPE_CHECKING:
     import onnx
+
     from edgedeploy.calibration.scheme import Scheme
 
 #: Signal to noise of a weight with one scale, in dB, above which it keeps one; 8-bit activations have about 30 dB.

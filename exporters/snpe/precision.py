@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgedeploy.calibration.quantizer.quantize import quantize
+from edgedeploy.calibration.scheme import FixedOutput
 from edgedeploy.calibration.schemes import QNN_A8W8, QNN_A16W8
 from edgedeploy.exporters.snpe.checks import ONLY_8_BIT, ONLY_16_BIT
 from edgedeploy.exporters.snpe.matmul_operand import narrow_operands
@@ -18,11 +19,14 @@ from edgedeploy.exporters.snpe.per_tensor import tolerant_weights
 
 if TYPE_CHECKING:
     import onnx
+
     from edgedeploy.calibration.scheme import Scheme
     from edgedeploy.calibration.table import CalibrationTable
-
     from edgedeploy.graph.graph import Graph
 
+#: QNN gives these outputs its own encoding at 16 bits, whatever the graph says (seen in the DLC).
+_FIXED_16 = {"Tanh": FixedOutput(1 / 32768, 32768)}
+_OWN_ENCODING = frozenset({"Sigmoid", "Softmax", "Tanh"})
 #: Tensors with a lower signal-to-noise ratio than this at 8 bits, in dB, get 16 in the mixed candidate.
 FRAGILE_DB = 35.0
 
@@ -44,7 +48,8 @@ def mixed(graph: Graph, table: CalibrationTable) -> Precision:
     """8 bits where they suffice: tensors that 8 bits would cost too much get 16."""
     base = a8w8(graph)
     fragile = set(base.other)
-    observed = [name for name in _float_tensors(graph.model) if name in table.tensors]
+    fixed = {node.output[0] for node in graph.model.graph.node if node.op_type in _OWN_ENCODING}
+    observed = [name for name in _float_tensors(graph.model) if name in table.tensors and name not in fixed]
     for name in observed:
         choice = table.choice(name, base.scheme.activation)
         if choice.sqnr_db.get(choice.method, 0.0) < FRAGILE_DB:
@@ -54,7 +59,8 @@ def mixed(graph: Graph, table: CalibrationTable) -> Precision:
 
 def a16w8(graph: Graph) -> Precision:
     """16-bit activations, 8-bit weights; 8 bits for ops that 16 bits make wrong."""
-    scheme = replace(_slim(QNN_A16W8, graph.model), higher=QNN_A8W8.activation)
+    fixed = {**QNN_A16W8.fixed_outputs, **_FIXED_16}
+    scheme = replace(_slim(QNN_A16W8, graph.model), fixed_outputs=fixed, higher=QNN_A8W8.activation)
     return Precision(scheme, _around(graph.model, ONLY_8_BIT))
 
 

@@ -9,17 +9,16 @@ from edgedeploy.calibration.dataset import Dataset
 from edgedeploy.calibration.session import Calibration
 from edgedeploy.exporters.snpe.checks import check_interface, check_ops
 from edgedeploy.exporters.snpe.rewrites.apply import for_hexagon
-
 from edgedeploy.graph.graph import Graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
-    from edgedeploy.calibration.readers.reader import Labels, Reader, Sample
-    from edgedeploy.calibration.table import CalibrationTable
     from numpy.typing import NDArray
 
+    from edgedeploy.calibration.readers.reader import Labels, Reader, Sample
+    from edgedeploy.calibration.table import CalibrationTable
     from edgedeploy.progress import Progress
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from edgedeploy.exporters.snpe.checks import BACKEND
-from edgedeploy.exporters.snpe.dlc.model import Dlc, DlcGraph, DlcTensor, Encoding, Role
-from edgedeploy.exporters.snpe.qnn.trace import OpTrace
 from onnx import numpy_helper
 
 from edgedeploy.errors import ToolFailedError
+from edgedeploy.exporters.snpe.checks import BACKEND
+from edgedeploy.exporters.snpe.dlc.model import Dlc, DlcGraph, DlcTensor, Encoding, Role
+from edgedeploy.exporters.snpe.qnn.trace import OpTrace
 
 if TYPE_CHECKING:
     import onnx

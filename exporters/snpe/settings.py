@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgedeploy.exporters.snpe.qnn.options import Hexagon
-
 from edgedeploy.errors import InputError
+from edgedeploy.exporters.snpe.qnn.options import Hexagon
 
 if TYPE_CHECKING:
     from edgedeploy.device_profiles.schema import DeviceProfile

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
+
 from edgedeploy.exporters.snpe.golden import emulate, stored
 from edgedeploy.exporters.snpe.prepare import as_fed
 from edgedeploy.exporters.snpe.qnn.host import run_job
@@ -14,7 +16,6 @@ from edgedeploy.exporters.snpe.qnn.install import QnnInstall
 from edgedeploy.exporters.snpe.qnn.job import Job
 from edgedeploy.exporters.snpe.qnn.options import Hexagon, htp_options
 from edgedeploy.targets.snpe.simulator import require_on_npu
-from onnx import numpy_helper
 
 if TYPE_CHECKING:
     from edgedeploy.interfaces import Artefact, RunJob

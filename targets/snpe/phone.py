@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from edgedeploy.exporters.snpe.golden import real, write_inputs
-from edgedeploy.exporters.snpe.prepare import as_fed
-from edgedeploy.exporters.snpe.sdk.find import VARIABLES
-from edgedeploy.targets.snpe.gauges import measure
-from edgedeploy.targets.transports import open_transport
 
 from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
 from edgedeploy.evidence import Evidence
+from edgedeploy.exporters.snpe.golden import real, write_inputs
+from edgedeploy.exporters.snpe.prepare import as_fed
+from edgedeploy.exporters.snpe.sdk.find import VARIABLES
 from edgedeploy.interfaces import RunResult
+from edgedeploy.targets.snpe.gauges import measure
+from edgedeploy.targets.transports import open_transport
 
 if TYPE_CHECKING:
-    from edgedeploy.targets.transports import Transport
     from numpy.typing import NDArray
 
     from edgedeploy.interfaces import Artefact, RunJob
+    from edgedeploy.targets.transports import Transport
     from edgedeploy.tensors import PortSpec
 
 FOLDER = "/data/local/tmp/edgedeploy"

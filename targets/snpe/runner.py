@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgedeploy.errors import InputError, MissingToolError
+from edgedeploy.evidence import Evidence
 from edgedeploy.exporters.snpe.qnn.install import INSTALL, require_qnn
+from edgedeploy.interfaces import Artefact, RunJob, RunResult
 from edgedeploy.targets.snpe.layers import layer_errors
 from edgedeploy.targets.snpe.phone import run_on_phone
 from edgedeploy.targets.snpe.simulator import simulate
-
-from edgedeploy.errors import InputError, MissingToolError
-from edgedeploy.evidence import Evidence
-from edgedeploy.interfaces import Artefact, RunJob, RunResult
 
 if TYPE_CHECKING:
     from edgedeploy.exporters.snpe.qnn.install import QnnInstall

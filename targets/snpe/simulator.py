@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from edgedeploy.errors import ToolFailedError
 from edgedeploy.exporters.snpe.compile import PROVIDER
 from edgedeploy.exporters.snpe.golden import real, stored
 from edgedeploy.exporters.snpe.prepare import as_fed
@@ -15,8 +17,6 @@ from edgedeploy.exporters.snpe.qnn.host import progress_of
 from edgedeploy.exporters.snpe.qnn.install import QnnInstall
 from edgedeploy.exporters.snpe.qnn.job import Answer, Job
 from edgedeploy.exporters.snpe.qnn.options import Hexagon, htp_options
-
-from edgedeploy.errors import ToolFailedError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from edgedeploy.exporters.snpe.golden import emulate, stored, write_inputs
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from edgedeploy.exporters.snpe.golden import emulate, stored, write_inputs
 
 if TYPE_CHECKING:
     from edgedeploy.exporters.snpe.artefact import Built
@@ -40,7 +41,7 @@ def write_android(folder: Path, built: Built, settings: Settings, samples: Seque
         for position, port in enumerate(outputs):
             np.ascontiguousarray(result[port.name]).tofile(golden / f"expected_{index}_{position}.raw")
     environment = Environment(
-        loader=PackageLoader("edgedeploy.exporters.snpe.android"),
+        loader=PackageLoader("edgedeploy.exporters.snpe.android", package_path=""),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,

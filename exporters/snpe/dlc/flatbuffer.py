@@ -10,6 +10,7 @@ import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from edgedeploy.exporters.snpe.dlc.errors import DlcError
 
 if TYPE_CHECKING:

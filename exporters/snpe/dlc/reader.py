@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from edgedeploy.exporters.snpe.dlc.container import read_records
 from edgedeploy.exporters.snpe.dlc.errors import DlcError
 from edgedeploy.exporters.snpe.dlc.flatbuffer import FlatBuffer, Table

@@ -13,9 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgedeploy.exporters.snpe.qnn.job import Answer, Job
-
 from edgedeploy.errors import ToolFailedError
+from edgedeploy.exporters.snpe.qnn.job import Answer, Job
 
 #: What the worker runs; a test puts another command here to see how a crash is told.
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "edgedeploy.exporters.snpe.qnn.worker")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx
+
 from edgedeploy.exporters.snpe.rewrites.editor import Editor, attributes_of
 
 # onnx.ai/onnx/operators/onnx__Selu.html
@@ -10,7 +11,7 @@ _SELU_ALPHA, _SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
 
 
 def celu(node: onnx.NodeProto, editor: Editor) -> list[onnx.NodeProto]:
-    """celu(x) = a * elu(x / a)."""
+    """Celu: a * elu(x / a)."""
     alpha = float(attributes_of(node).get("alpha", 1.0))
     near = node.output[0]
     shrunk = editor.node("Mul", [node.input[0], editor.constant(f"{near}_inverse", 1.0 / alpha)], near=near)
@@ -20,7 +21,7 @@ def celu(node: onnx.NodeProto, editor: Editor) -> list[onnx.NodeProto]:
 
 
 def selu(node: onnx.NodeProto, editor: Editor) -> list[onnx.NodeProto]:
-    """selu(x) = gamma * elu(x, alpha)."""
+    """Selu: gamma * elu(x, alpha)."""
     given = attributes_of(node)
     near = node.output[0]
     bent = editor.node("Elu", [node.input[0]], near=near, alpha=float(given.get("alpha", _SELU_ALPHA)))
@@ -29,7 +30,7 @@ def selu(node: onnx.NodeProto, editor: Editor) -> list[onnx.NodeProto]:
 
 
 def softsign(node: onnx.NodeProto, editor: Editor) -> list[onnx.NodeProto]:
-    """softsign(x) = x / (1 + |x|)."""
+    """Softsign: x / (1 + |x|)."""
     near = node.output[0]
     size = editor.node("Abs", [node.input[0]], near=near)
     below = editor.node("Add", [size.output[0], editor.constant(f"{near}_one", 1.0)], near=near)
@@ -37,7 +38,7 @@ def softsign(node: onnx.NodeProto, editor: Editor) -> list[onnx.NodeProto]:
 
 
 def prelu(node: onnx.NodeProto, editor: Editor) -> list[onnx.NodeProto] | None:
-    """prelu(x) = relu(x) - a * relu(-x), for constant slopes."""
+    """PRelu with constant slopes: relu(x) - a * relu(-x)."""
     if node.input[1] not in editor.constants:
         return None
     near = node.output[0]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import onnx
+
 from edgedeploy.exporters.snpe.rewrites import activations, gather, gelu, masks, normalization, pooling, recurrent
 from edgedeploy.exporters.snpe.rewrites.editor import Editor
 from edgedeploy.exporters.snpe.rewrites.faint import zero_faint_channels

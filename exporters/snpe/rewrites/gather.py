@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+
 from edgedeploy.exporters.snpe.rewrites.editor import Editor, attributes_of
 
 _MOST_RUNS = 64  # beyond that the slices cost more than they save, and the op trace names the node

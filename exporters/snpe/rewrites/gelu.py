@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import onnx
+
 from edgedeploy.exporters.snpe.rewrites.editor import Editor
 
 

@@ -1,16 +1,17 @@
 """Integer and boolean masks in float arithmetic, since a cast inside the graph leaves the Hexagon's integers.
 
 A mask holds 0 or 1. An attention mask that adds a huge negative number where it is 0 gets `MASKED` instead: with the
-smallest float, one 8- or 16-bit scale would have to span 3e38, and every unmasked score would round to nothing. exp(-100)
-is 0 in any precision that a softmax has here.
+smallest float, one 8- or 16-bit scale would have to span 3e38, and every unmasked score would round to nothing.
+exp(-100) is 0 in any precision that a softmax has here.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
-from edgedeploy.exporters.snpe.rewrites.editor import Editor, attributes_of
 from onnx import TensorProto
+
+from edgedeploy.exporters.snpe.rewrites.editor import Editor, attributes_of
 
 MASKED = -100.0
 _HUGE = 1e4  # no score that matters is that large; masks use -10000, -1e9 or the smallest float
@@ -153,7 +154,8 @@ def _where(node: onnx.NodeProto, editor: Editor) -> list[onnx.NodeProto]:
     if first is not None and second is not None:
         step = (first - second).astype(np.float32)
         scaled = editor.node("Mul", [mask, editor.constant(f"{near}_step", step)], near=near)
-        return [scaled, editor.node("Add", [scaled.output[0], other], near, near=near)]
+        total = editor.node("Add", [scaled.output[0], other], near=near)  # another tensor: its range is another
+        return [scaled, total, editor.node("Identity", [total.output[0]], near, near=near)]
     inverse = editor.node("Sub", [editor.constant(f"{near}_one", 1.0), mask], near=near)
     kept = editor.node("Mul", [chosen, mask], near=near)
     replaced = editor.node("Mul", [other, inverse.output[0]], near=near)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+
 from edgedeploy.exporters.snpe.rewrites.editor import Editor, attributes_of
 
 

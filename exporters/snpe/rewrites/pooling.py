@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx
+
 from edgedeploy.exporters.snpe.rewrites.editor import Editor, attributes_of
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+
 from edgedeploy.exporters.snpe.rewrites.editor import Editor, attributes_of
 
 if TYPE_CHECKING:

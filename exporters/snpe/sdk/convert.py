@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
+
+from edgedeploy.errors import ToolFailedError
 from edgedeploy.exporters.snpe.boundary import Boundary
 from edgedeploy.exporters.snpe.dlc.errors import DlcError
 from edgedeploy.exporters.snpe.dlc.model import Role
@@ -23,8 +25,6 @@ from edgedeploy.exporters.snpe.golden import write_inputs
 from edgedeploy.exporters.snpe.prepare import Prepared, as_fed
 from edgedeploy.exporters.snpe.sdk.find import Sdk
 from edgedeploy.exporters.snpe.settings import Settings
-
-from edgedeploy.errors import ToolFailedError
 
 if TYPE_CHECKING:
     from edgedeploy.interfaces import ExportContext

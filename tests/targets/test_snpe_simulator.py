@@ -1,0 +1,86 @@
+"""The HTP simulator runner: numerics, placement, sample counts, and what it says it cannot know."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from snpe_nets import context, cosine, images, small_cnn
+
+from edgedeploy.calibration.dataset import ArrayDataset
+from edgedeploy.device_profiles.loader import load_profile
+from edgedeploy.errors import MissingToolError, ToolFailedError
+from edgedeploy.evidence import Evidence
+from edgedeploy.exporters.snpe.exporter import SnpeExporter
+from edgedeploy.exporters.snpe.golden import emulate
+from edgedeploy.exporters.snpe.qnn import install
+from edgedeploy.exporters.snpe.qnn.job import Answer, PlacedNode
+from edgedeploy.interfaces import RunJob
+from edgedeploy.targets.snpe import runner as module
+from edgedeploy.targets.snpe.runner import SnpeRunner
+from edgedeploy.targets.snpe.simulator import require_on_npu, sample_count
+
+EVALUATION = images(6, 1, 3, 16, 16, seed=12)
+DATA = {"image": images(8, 3, 16, 16)}
+
+
+def job(tmp_path) -> RunJob:
+    work = tmp_path / "job"
+    work.mkdir()
+    return RunJob(load_profile("snapdragon888"), ArrayDataset({"image": EVALUATION[:, 0]}), work)
+
+
+@pytest.mark.parametrize("io", ["float32", "quantized"])
+def test_outputs_are_real_values_and_nothing_is_said_of_speed(tmp_path, io):
+    made = next(SnpeExporter().candidates(context(small_cnn(), DATA, tmp_path, io=io, layer_errors="true")))
+    result = SnpeRunner().run(made, job(tmp_path))
+    assert result.evidence is Evidence.SIMULATOR
+    assert result.outputs["scores"].shape == (6, 1, 10)
+    assert result.outputs["scores"].dtype == np.float32
+    assert result.figures == ()
+    assert result.details["nodes_per_provider"] == {"QNNExecutionProvider": 1}  # the context binary, nothing beside it
+    assert "latency" in result.notes[0]
+    if io == "float32":
+        for image, scores in zip(EVALUATION, result.outputs["scores"], strict=True):
+            expected = emulate(made.folder / made.emulation, [{"image": image}])[0]["scores"]
+            assert cosine(scores, expected) > 0.999
+        layers = result.details["layer_errors"]
+        assert {layer["tensor"] for layer in layers} >= {"sum", "pooled"}
+        assert all(layer["share_above_2"] < 0.5 for layer in layers)
+
+
+def test_a_damaged_context_binary_is_told(tmp_path):
+    made = next(SnpeExporter().candidates(context(small_cnn(), DATA, tmp_path)))
+    binary = made.folder / made.details["context_binary"]
+    binary.write_bytes(binary.read_bytes()[:1000])
+    with pytest.raises(ToolFailedError):
+        SnpeRunner().run(made, job(tmp_path))
+
+
+def test_a_node_off_the_npu_fails_by_name():
+    stray = PlacedNode("loss", "Einsum", "CPUExecutionProvider")
+    with pytest.raises(ToolFailedError, match=r"loss \(Einsum\) on CPUExecutionProvider"):
+        require_on_npu(Answer(nodes=(PlacedNode("net", "EPContext", "QNNExecutionProvider"), stray)))
+    with pytest.raises(ToolFailedError, match="no node"):
+        require_on_npu(Answer())
+    with pytest.raises(ToolFailedError, match="refused"):
+        require_on_npu(Answer(error="bad binary"))
+
+
+def test_sample_counts_follow_the_models_size():
+    assert sample_count(1000, 1_000_000, 0) == 100
+    assert sample_count(1000, 385_000_000, 0) == 20
+    assert sample_count(1000, 10_000_000_000, 0) == 20
+    assert sample_count(1000, 10_000_000_000, 7) == 7
+    assert sample_count(5, 1, 0) == 5
+
+
+def test_without_the_simulator_the_verdict_stays_open(tmp_path, monkeypatch):
+    made = next(SnpeExporter().candidates(context(small_cnn(), DATA, tmp_path)))
+    bare = replace(made, details={key: value for key, value in made.details.items() if key != "context_model"})
+    with pytest.raises(MissingToolError, match="context binary"):
+        SnpeRunner().run(bare, job(tmp_path))
+    monkeypatch.setattr(install, "find_qnn", lambda: None)
+    with pytest.raises(MissingToolError, match="simulator"):
+        module.SnpeRunner().run(made, RunJob(load_profile("snapdragon888"), ArrayDataset(DATA), tmp_path))
