@@ -85,8 +85,9 @@ class Placement:
         total = self.integer + self.weight_only + len(self.float_nodes)
         if not self.float_nodes or total == len(self.float_nodes):
             return ""
+        ops = Counter(name.partition(" ")[0] for name in self.float_nodes)
+        named = ", ".join(f"{count} {op}" for op, count in sorted(ops.items()))
         share = self.time_share["float"]
-        named = ", ".join(self.float_nodes[:3]) + (", …" if len(self.float_nodes) > 3 else "")
         count = len(self.float_nodes)
         return f"{count} of {total} multiplying nodes run in float ({share:.0%} of the kernel time): {named}"
 

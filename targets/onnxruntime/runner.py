@@ -23,6 +23,8 @@ from edgedeploy.targets.transports.transport import last_lines
 
 #: Seconds after which a worker counts as hung.
 WORKER_TIMEOUT_S = 1800.0
+#: Below this share of CPU time in wall time, other processes kept the worker waiting.
+BUSY = 0.85
 #: The interpreter on a device behind ssh; it needs numpy and onnxruntime.
 REMOTE_PYTHON = "EDGEDEPLOY_REMOTE_PYTHON"
 
@@ -76,6 +78,12 @@ class OnnxRuntimeRunner:
         figures = _figures(result, stand) if job.measure else ()
         if job.measure and stand.times is not Evidence.NONE:
             details["latency"] = result["latency"]
+            had = result["latency"]["cpu_ms"] / result["latency"]["mean"]
+            if had < BUSY:
+                notes.append(
+                    f"the machine was busy: the worker had a CPU for {had:.0%} of the time, so its times are too long; "
+                    "measure again on an idle machine"
+                )
         return RunResult(outputs, stand.numerics, figures, tuple(notes), details)
 
 

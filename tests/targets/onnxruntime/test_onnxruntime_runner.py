@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -84,8 +86,22 @@ def test_nodes_left_in_float_are_called_out():
         {"name": "c", "op": "Relu", "us": 10.0},
     ]
     placed = placement(nodes)
-    assert placed.warning == "1 of 2 multiplying nodes run in float (60% of the kernel time): Conv b"
+    assert placed.warning == "1 of 2 multiplying nodes run in float (60% of the kernel time): 1 Conv"
     assert placement(nodes[1:]).warning == ""  # a float model is float on purpose
+
+
+def test_a_busy_machine_is_called_out(cnn, artefact, tmp_path):
+    """Another process on the same CPU halves what the worker gets; the times are not trusted in silence."""
+    cpu = min(os.sched_getaffinity(0))
+    burn = f"import os\nos.sched_setaffinity(0, [{cpu}])\nwhile True: pass"
+    rivals = [subprocess.Popen([sys.executable, "-c", burn]) for _ in range(2)]
+    try:
+        result = OnnxRuntimeRunner().run(artefact, _job(cnn, tmp_path))
+    finally:
+        for rival in rivals:
+            rival.kill()
+            rival.wait()
+    assert any("the machine was busy" in note for note in result.notes)
 
 
 def test_a_foreign_isa_gives_numerics_and_no_times(cnn, tmp_path):
