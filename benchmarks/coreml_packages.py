@@ -78,7 +78,7 @@ def models(names: list[str], root: Path) -> None:
         gate = {figure.name: figure.value for figure in result.figures}
         rows = [export.model.reference(sample) for sample in export.calibration.data]
         agreements = [
-            compare(output, values, np.concatenate([row[output] for row in rows]).reshape(values.shape))
+            compare(output, values, np.stack([row[output] for row in rows]))
             for output, values in result.outputs.items()
         ]
         worst = min(agreements, key=lambda item: item.cosine)

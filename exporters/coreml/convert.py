@@ -84,7 +84,7 @@ def convert(
     register()
     precision = ct.precision.FLOAT32 if float32 or options.weights == "float32" else ct.precision.FLOAT16
     if keep_float32:
-        precision = ct.transform.FP16ComputePrecision(op_selector=lambda op: op.name not in keep_float32)
+        precision = ct.transform.FP16ComputePrecision(op_selector=lambda op: _saved_name(op.name) not in keep_float32)
     arguments: dict[str, Any] = {}
     if options.labels:
         arguments["classifier_config"] = ct.ClassifierConfig(list(options.labels))
@@ -105,6 +105,12 @@ def convert(
         raise
     except Exception as error:
         raise _unsupported(captured, error) from error
+
+
+def _saved_name(name: str) -> str:
+    """The name an operation has in the saved program: traced ones are numbers until coremltools' last pass."""
+    word = re.sub(r"[^a-zA-Z0-9_]", "_", name)
+    return word if re.match(r"[a-zA-Z_]", word) else f"op_{word}"
 
 
 def _inputs(ct: Any, ports: Contract, options: CoreMlOptions) -> list[Any]:

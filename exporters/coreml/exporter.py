@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -258,8 +257,9 @@ def _modules(model: Any) -> dict[str, str]:
     for function in program.functions.values():
         for operation in function.operations:
             scopes = operation.scopes
-            names = scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME) or scopes.get(ScopeSource.EXIR_STACK_TRACE) or []
-            path = ".".join(re.sub(r"^module\.?", "", str(name)) for name in names if name)
-            if path.strip("."):
-                found[operation.name] = path.strip(".")
+            names = [str(name) for name in scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME) or ()]
+            # "module" is our own wrapper; coremltools marks what it adds itself with a scope of its own.
+            path = ".".join(name for name in names if name and name != "module" and "::" not in name)
+            if path:
+                found[operation.name] = path
     return found

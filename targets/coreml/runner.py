@@ -108,7 +108,7 @@ def _execute(artefact: Artefact, job: RunJob) -> tuple[dict[str, NDArray[Any]], 
         executor.reset()
         results = executor.run(feed(artefact.contract, artefact.details, sample))
         for name, value in collect(artefact.contract, artefact.details, results).items():
-            gathered.setdefault(name, []).append(_row(value))
+            gathered.setdefault(name, []).append(_float32(value))
     counts: dict[str, int] = {}
     for operation in executor.function.block.operations:
         counts[operation.type] = counts.get(operation.type, 0) + 1
@@ -120,11 +120,8 @@ def _execute(artefact: Artefact, job: RunJob) -> tuple[dict[str, NDArray[Any]], 
     return {name: np.stack(values) for name, values in gathered.items()}, details
 
 
-def _row(value: NDArray[Any]) -> NDArray[Any]:
-    """One sample as a row: its batch axis of 1, or a new one; floats as float32."""
-    if value.dtype.kind == "f":
-        value = value.astype(np.float32)
-    return value if value.ndim and value.shape[0] == 1 else value[np.newaxis]
+def _float32(value: NDArray[Any]) -> NDArray[Any]:
+    return value.astype(np.float32) if value.dtype.kind == "f" else value
 
 
 def _overflow(artefact: Artefact, job: RunJob) -> list[str]:
