@@ -43,14 +43,14 @@ class Built:
 
     candidate: str
     scheme: str
-    toolchain: str
-    dlc: Path
     qdq: Path
     ports: tuple[tuple[Boundary, ...], tuple[Boundary, ...]]
+    notes: tuple[str, ...] = ()
+    toolchain: str = ""
+    dlc: Path = DLC
     compiled: Compiled | None = None
     proof: TargetProof | None = None
     read_back: ReadBack | None = None
-    notes: tuple[str, ...] = ()
 
 
 def collect(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -86,14 +87,16 @@ class SnpeExporter:
         ports = boundaries(quantized, model)
         path = work / "model_qdq.onnx"
         onnx.save(model, path)
+        notes = (f"{len(chosen.other)} tensors at the other precision",) if chosen.other else ()
+        start = Built(name, chosen.scheme.name, path, ports, notes)
         if isinstance(toolchain, QnnInstall):
-            built = _with_onnxruntime(toolchain, model, path, settings, work)
+            complete = _with_onnxruntime(toolchain, start, model, settings, work)
         else:
-            built = _with_sdk(toolchain, path, prepared, settings, context, work)
+            dlc = convert(toolchain, path, prepared, settings, context, work / "sdk")
+            name_of_sdk = f"Qualcomm SDK at {toolchain.variable}, {toolchain.kind}"
+            complete = replace(start, toolchain=name_of_sdk, dlc=dlc)
         taken = itertools.islice(context.calibration.data, _GOLDEN_SAMPLES)
         samples = [as_fed(sample, prepared.fed) for sample in taken]
-        notes = tuple(f"{len(chosen.other)} tensors at the other precision" for _ in range(1) if chosen.other)
-        complete = Built(name, chosen.scheme.name, ports=ports, qdq=path, **{**built, "notes": notes})
         return collect(complete, folder, prepared, settings, samples, context.calibration.data_free)
 
 
@@ -130,25 +133,19 @@ def tell_licence(progress: Progress) -> None:
 
 
 def _with_onnxruntime(
-    install: QnnInstall, model: onnx.ModelProto, path: Path, settings: Settings, work: Path
-) -> dict[str, object]:
-    compiled = compile_graph(install, path, settings.hexagon, settings.verify, work)
+    install: QnnInstall, start: Built, model: onnx.ModelProto, settings: Settings, work: Path
+) -> Built:
+    compiled = compile_graph(install, start.qdq, settings.hexagon, settings.verify, work)
     proof = read_proof(compiled.context_binary)
     check_target(proof, settings.hexagon.arch)
     dlc = read_dlc(compiled.dlc)
     if settings.hexagon.arch < FIRST_FLOAT_ARCH and (floats := float_ops(dlc)):
         raise UnsupportedOpError(f"{BACKEND} V{settings.hexagon.arch}, which computes in integers only,", floats)
-    return {
-        "toolchain": f"onnxruntime-qnn {install.version}, QAIRT {proof.runtime}",
-        "dlc": compiled.dlc,
-        "compiled": compiled,
-        "proof": proof,
-        "read_back": check_readback(dlc, model, compiled.trace),
-    }
-
-
-def _with_sdk(
-    sdk: Sdk, path: Path, prepared: Prepared, settings: Settings, context: ExportContext, work: Path
-) -> dict[str, object]:
-    dlc = convert(sdk, path, prepared, settings, context, work / "sdk")
-    return {"toolchain": f"Qualcomm SDK at {sdk.variable}, {sdk.kind}", "dlc": dlc}
+    return replace(
+        start,
+        toolchain=f"onnxruntime-qnn {install.version}, QAIRT {proof.runtime}",
+        dlc=compiled.dlc,
+        compiled=compiled,
+        proof=proof,
+        read_back=check_readback(dlc, model, compiled.trace),
+    )

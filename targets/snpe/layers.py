@@ -56,7 +56,8 @@ def layer_errors(install: QnnInstall, artefact: Artefact, job: RunJob) -> tuple[
     onnx.save(model, path)
     feeds = as_fed(job.samples[0], artefact.details.get("fed_as", {}))
     sample = {port.name: stored(feeds[port.source_name], port) for port in artefact.contract.inputs}
-    np.savez(work / "inputs" / "0.npz", **sample)
+    arrays: dict[str, Any] = dict(sample)
+    np.savez(work / "inputs" / "0.npz", **arrays)
     hexagon = Hexagon(int(artefact.details["hexagon_arch"]), int(artefact.details.get("soc_id", 0)))
     asked = Job(
         str(path),

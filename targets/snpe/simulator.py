@@ -58,9 +58,8 @@ def simulate(install: QnnInstall, artefact: Artefact, job: RunJob) -> Simulated:
         folder.mkdir(parents=True, exist_ok=True)
     for index, sample in enumerate(job.samples.take(count)):
         feeds = as_fed(sample, details.get("fed_as", {}))
-        np.savez(inputs / f"{index}.npz", **{
-            port.name: stored(feeds[port.source_name], port) for port in artefact.contract.inputs
-        })  # fmt: skip
+        arrays: dict[str, Any] = {port.name: stored(feeds[port.source_name], port) for port in artefact.contract.inputs}
+        np.savez(inputs / f"{index}.npz", **arrays)
     hexagon = Hexagon(int(details["hexagon_arch"]), int(details.get("soc_id", 0)), int(details.get("vtcm_mb", 0)))
     asked = Job(
         model=str((artefact.folder / str(details["context_model"])).resolve()),

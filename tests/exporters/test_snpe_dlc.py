@@ -154,7 +154,7 @@ def test_a_directory_that_points_elsewhere_is_refused(dlc_bytes):
     central = dlc_bytes.rindex(b"PK\x01\x02")
     extra = central + 46 + struct.unpack_from("<H", dlc_bytes, central + 28)[0]
     at = extra + 4 + 16
-    with pytest.raises(DlcError, match="no header|past the end|disagree"):
+    with pytest.raises(DlcError, match=r"no header|past the end|disagree"):
         read(lying_zip(dlc_bytes, at, struct.pack("<Q", 7)))
 
 

@@ -99,7 +99,7 @@ def test_a_rejected_candidate_is_followed_by_a_cure(tmp_path):
     for made in SnpeExporter().candidates(asked):
         schemes[made.candidate] = made.scheme
         asked.rejections.append(Rejection(made.candidate, "not accurate enough"))
-    assert list(schemes)[0] == "a8w8"
+    assert next(iter(schemes)) == "a8w8"
     assert schemes["a16w8"] == "qnn-a16w8"
 
 

@@ -1,4 +1,4 @@
-"""Small graphs for the Snapdragon tests: built as ONNX, quantized by our quantizer, compiled by Qualcomm's tools once."""
+"""Small graphs for the Snapdragon tests: built as ONNX, quantized by ours, compiled by Qualcomm's tools once."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def test_a_hanging_phone_is_ended(artefact, bench, monkeypatch):
 
 def test_another_phone_than_the_target_is_refused(artefact, bench, monkeypatch):
     monkeypatch.setenv("SOC", "SM8550")
-    with pytest.raises(InputError, match="SM8550 .*expected SM8350"):
+    with pytest.raises(InputError, match=r"SM8550 .*expected SM8350"):
         SnpeRunner().run(artefact, bench)
 
 

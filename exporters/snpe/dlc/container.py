@@ -6,6 +6,7 @@ Format: PKWARE APPNOTE 6.3.10, sections 4.3.7 (local header), 4.3.12 (central di
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import struct
 import zlib
@@ -63,7 +64,7 @@ def split_records(data: memoryview) -> dict[str, memoryview]:
         records[entry.name] = record
         taken.append((entry.header, stop))
     taken.sort()
-    for (_, stop), (start, _) in zip(taken, taken[1:], strict=False):
+    for (_, stop), (start, _) in itertools.pairwise(taken):
         if start < stop:
             raise DlcError(f"two records overlap at byte {start}")
     return records

@@ -1,1 +1,1 @@
-"""Qualcomm's own compiler and Hexagon simulator, as the onnxruntime-qnn package carries them, driven in a subprocess."""
+"""Qualcomm's own compiler and Hexagon simulator, as onnxruntime-qnn carries them, driven in a subprocess."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from edgedeploy.errors import ToolFailedError
@@ -33,7 +33,7 @@ def run_job(job: Job, work_dir: Path, *, timeout_s: float) -> Answer:
             return answer
 
 
-def progress_of(job: Job, work_dir: Path, *, timeout_s: float) -> Iterator[int]:
+def progress_of(job: Job, work_dir: Path, *, timeout_s: float) -> Generator[int, None, Answer]:
     """Run ``job`` in its own process, yielding the index of each sample done; the generator returns the `Answer`.
 
     Args:

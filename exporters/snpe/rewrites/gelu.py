@@ -60,7 +60,7 @@ def _divided(name: str, editor: Editor) -> str | None:
     for source, constant in (tuple(node.input), tuple(reversed(node.input))):
         value = _scalar(constant, editor)
         if value is not None and math.isclose(value, wanted, rel_tol=1e-4):
-            return source
+            return str(source)
         if node.op_type == "Div":
             break
     return None
