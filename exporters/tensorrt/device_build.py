@@ -76,6 +76,7 @@ def build_engine(trt: Any, logger: Any, builder: Any, folder: Path, out: Path, c
     elif hasattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH"):
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
     network = builder.create_network(flags)
+    network.name = "model"  # else it is numbered, and the plan's bytes depend on how many were made before
     parser = trt.OnnxParser(network, logger)
     model = folder / (config["legacy"]["model"] if legacy else config["model"])
     if not parser.parse(model.read_bytes()):

@@ -41,6 +41,7 @@ def _work(request: dict[str, Any]) -> dict[str, Any]:
     probe = trt.OnnxParser(probed, logger)
     supported = probe.supports_model_v2(data)
     network = builder.create_network(flags)
+    network.name = "model"  # else it is numbered, and the number is in the engine
     parser = trt.OnnxParser(network, logger)
     parsed = parser.parse(data)
     if not (supported and parsed):

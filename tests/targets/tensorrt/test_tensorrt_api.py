@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from edgedeploy.exporters.tensorrt import calibrator, device_build, worker
 
 FOLDER = Path(__file__).parent

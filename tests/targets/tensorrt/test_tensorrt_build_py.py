@@ -7,13 +7,15 @@ import types
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from edgedeploy.exporters.tensorrt.cache import CalibrationCache
-from edgedeploy.exporters.tensorrt.calibrator import entropy_calibrator
-from edgedeploy.exporters.tensorrt.device_build import _rows, build_engine, compare, load_tensorrt
-from edgedeploy.exporters.tensorrt.device_gpu import MISSING, WRONG_INPUT, BuildError
+import tensorrt_graphs as graphs
 
 from edgedeploy.errors import InputError, MissingToolError
+from edgedeploy.exporters.tensorrt.cache import CalibrationCache
+from edgedeploy.exporters.tensorrt.calibrator import entropy_calibrator
+from edgedeploy.exporters.tensorrt.device_build import Engine, _rows, build_engine, compare, load_tensorrt
+from edgedeploy.exporters.tensorrt.device_gpu import MISSING, WRONG_INPUT, BuildError, Cuda
 
 API = json.loads((Path(__file__).parent / "api_10.16.json").read_text())
 
@@ -132,3 +134,42 @@ def test_the_calibrator_refuses_a_foreign_cache_and_a_missing_input(tmp_path):
 def test_there_is_no_calibrator_for_tensorrt_11(tmp_path):
     with pytest.raises(MissingToolError, match="calibrators"):
         entropy_calibrator(types.SimpleNamespace(__version__="11.4.0"), None, [], batch_size=1, cache=tmp_path / "c")
+
+
+@pytest.fixture
+def real(tmp_path):
+    """TensorRT-RTX itself, which builds without a GPU, under the same code that a device runs."""
+    config = {"model": "model.onnx", "engine": "model.engine", "tensorrt_version": "", "strongly_typed": True}
+    config |= {"flags": [], "ranges": {}, "legacy": None}
+    trt, logger, builder = load_tensorrt("tensorrt_rtx")
+
+    def build(model):
+        onnx.save(model, tmp_path / "model.onnx")
+        return build_engine(trt, logger, builder, tmp_path, tmp_path, config, legacy=False)
+
+    return types.SimpleNamespace(build=build, trt=trt, logger=logger, folder=tmp_path)
+
+
+def test_a_real_builder_builds_saves_and_caches_timings(real):
+    engine = real.build(graphs.quantized_conv())
+    assert (real.folder / "model.engine").read_bytes() == engine and len(engine) > 100_000
+    assert (real.folder / "timing.cache").exists()
+    assert real.build(graphs.quantized_conv()) == engine
+
+
+def test_a_real_parsers_refusal_is_passed_on(real):
+    with pytest.raises(BuildError, match="Polish") as caught:
+        real.build(graphs.foreign_op())
+    assert caught.value.code == WRONG_INPUT
+
+
+def test_a_plan_that_is_none_is_refused(real):
+    with pytest.raises(BuildError, match="another GPU or another TensorRT"):
+        Engine(real.trt, real.logger, None, b"not a plan")
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has an NVIDIA driver")
+def test_without_the_driver_library_nothing_is_measured():
+    with pytest.raises(BuildError, match="driver is not installed") as caught:
+        Cuda()
+    assert caught.value.code == MISSING

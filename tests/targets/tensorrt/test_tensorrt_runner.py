@@ -1,24 +1,28 @@
 """The runner: emulation here, and a device behind a real ssh server with stand-in programs."""
 
 import json
+import os
+import subprocess
 
 import numpy as np
 import onnx
 import pytest
+import tensorrt_graphs as graphs
 import tensorrt_stand_in as stand_in
 import zoo
+
 from edgedeploy.calibration.dataset import ArrayDataset
 from edgedeploy.calibration.session import Calibration
 from edgedeploy.device_profiles.loader import load_profile
+from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
+from edgedeploy.evidence import Evidence
 from edgedeploy.exporters.tensorrt.exporter import TensorRtExporter
+from edgedeploy.graph.graph import graph_from_onnx
+from edgedeploy.interfaces import ExportContext, RunJob
 from edgedeploy.targets.tensorrt import trtexec
 from edgedeploy.targets.tensorrt.emulate import open_exact
 from edgedeploy.targets.tensorrt.layerwise import layer_errors
 from edgedeploy.targets.tensorrt.runner import TensorRtRunner
-
-from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
-from edgedeploy.evidence import Evidence
-from edgedeploy.interfaces import ExportContext, RunJob
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +133,29 @@ def test_a_device_without_tensorrt_is_said(artefact, tmp_path, monkeypatch):
     with pytest.raises(MissingToolError) as caught:
         TensorRtRunner().run(artefact, job(tmp_path / "w", 1, device="local"))
     assert "trtexec was not found" in str(caught.value)
+
+
+def test_an_rtx_engine_without_a_driver_is_not_measured(tmp_path):
+    graph = graph_from_onnx(graphs.two_layers(width=64))
+    data = ArrayDataset({"features": np.ones((2, 64), np.float32)})
+    context = ExportContext(None, graph, load_profile("rtx4090"), Calibration(graph, data), tmp_path / "export")
+    context.work_dir.mkdir()
+    context.pinned = "float16"
+    engine = next(TensorRtExporter().candidates(context))
+    with pytest.raises(MissingToolError) as caught:
+        TensorRtRunner().run(engine, RunJob(load_profile("rtx4090"), data, tmp_path / "run", "local"))
+    assert "driver" in str(caught.value)
+
+
+def test_the_legacy_path_hands_the_cache_to_trtexec(artefact, tmp_path, here):
+    here("100300")
+    done = subprocess.run(
+        ["sh", artefact.folder / "build.sh", tmp_path / "built"], env={**os.environ, "LEGACY": "1"}, check=False
+    )
+    log = (tmp_path / "built" / "build.log").read_text()
+    assert done.returncode == 0
+    assert f"--calib={artefact.folder}/calibration.cache" in log and "model_float.onnx" in log
+    assert "--fp16 --int8" in log and "--stronglyTyped" not in log
 
 
 def test_what_trtexec_left_must_be_readable(tmp_path, artefact):
