@@ -105,13 +105,13 @@ def main() -> None:
         return
 
     import torch
+
     from edgedeploy.calibration.dataset import ArrayDataset
     from edgedeploy.calibration.quantizer.quantize import quantize
     from edgedeploy.calibration.schemes import TENSORRT
     from edgedeploy.calibration.session import Calibration
     from edgedeploy.exporters.tensorrt.float16 import to_float16
     from edgedeploy.exporters.tensorrt.placement import by_weights, dense, large_only
-
     from edgedeploy.graph.graph import graph_from_onnx
 
     calibration, evaluation, labels = photos(arguments.photos, arguments.calibrate)

@@ -29,12 +29,11 @@ from edgedeploy.calibration.dataset import ArrayDataset
 from edgedeploy.calibration.quantizer.quantize import quantize
 from edgedeploy.calibration.session import Calibration
 from edgedeploy.device_profiles.loader import load_profile
+from edgedeploy.errors import EdgeDeployError
 from edgedeploy.exporters.tensorrt.exporter import TensorRtExporter
 from edgedeploy.exporters.tensorrt.float16 import to_float16
 from edgedeploy.exporters.tensorrt.gate import check
 from edgedeploy.exporters.tensorrt.placement import dense
-
-from edgedeploy.errors import EdgeDeployError
 from edgedeploy.graph.graph import Graph, graph_from_onnx
 from edgedeploy.interfaces import ExportContext
 

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from edgedeploy.targets.tensorrt import trtexec
-from edgedeploy.targets.tensorrt.emulate import feeds
-from edgedeploy.targets.transports import Completed, Transport, open_transport
 
 from edgedeploy.errors import EdgeDeployError, InputError, MissingToolError, ToolFailedError
 from edgedeploy.evidence import Evidence, Figure, unknown
 from edgedeploy.interfaces import Artefact, RunJob, RunResult
+from edgedeploy.targets.tensorrt import trtexec
+from edgedeploy.targets.tensorrt.emulate import feeds
+from edgedeploy.targets.transports import Completed, Transport, open_transport
 
 if TYPE_CHECKING:
-    from edgedeploy.calibration.readers.reader import Sample
     from numpy.typing import NDArray
+
+    from edgedeploy.calibration.readers.reader import Sample
 
 #: Building tries many kernels; a large model takes the better part of an hour on a small board.
 BUILD_TIMEOUT_S = 5400.0

@@ -13,9 +13,9 @@ from edgedeploy.errors import ToolFailedError
 from edgedeploy.tensors import Contract
 
 if TYPE_CHECKING:
-    from edgedeploy.calibration.dataset import Dataset
     from numpy.typing import NDArray
 
+    from edgedeploy.calibration.dataset import Dataset
     from edgedeploy.progress import Progress
 
 

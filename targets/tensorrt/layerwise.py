@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+
 from edgedeploy.targets.tensorrt.emulate import open_exact
 
 if TYPE_CHECKING:

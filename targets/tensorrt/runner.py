@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import onnxruntime
-from edgedeploy.targets.tensorrt.device import run_on_device
-from edgedeploy.targets.tensorrt.emulate import emulate
 
 from edgedeploy.errors import InputError
 from edgedeploy.evidence import Evidence
 from edgedeploy.interfaces import Artefact, RunJob, RunResult
+from edgedeploy.targets.tensorrt.device import run_on_device
+from edgedeploy.targets.tensorrt.emulate import emulate
 
 
 class TensorRtRunner:

@@ -3,15 +3,15 @@ import struct
 import numpy as np
 import pytest
 import zoo
-from edgedeploy.calibration.dataset import ArrayDataset
-from edgedeploy.calibration.schemes import TENSORRT
-from edgedeploy.calibration.session import Calibration
-from edgedeploy.exporters.tensorrt.cache import CalibrationCache, header, is_expressible, scale_of
-from edgedeploy.exporters.tensorrt.ranges import cache_scales
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgedeploy.calibration.dataset import ArrayDataset
+from edgedeploy.calibration.schemes import TENSORRT
+from edgedeploy.calibration.session import Calibration
 from edgedeploy.errors import InputError
+from edgedeploy.exporters.tensorrt.cache import CalibrationCache, header, is_expressible, scale_of
+from edgedeploy.exporters.tensorrt.ranges import cache_scales
 
 
 def independent_parser(content):

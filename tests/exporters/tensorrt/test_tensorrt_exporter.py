@@ -8,14 +8,14 @@ import onnx
 import pytest
 import tensorrt_graphs as graphs
 import zoo
+
 from edgedeploy.calibration.dataset import ArrayDataset
 from edgedeploy.calibration.session import Calibration
 from edgedeploy.device_profiles.loader import load_profile
-from edgedeploy.exporters.tensorrt.cache import CalibrationCache
-from edgedeploy.exporters.tensorrt.exporter import TensorRtExporter
-
 from edgedeploy.errors import ExitCode, InputError, UnsupportedOpError
 from edgedeploy.evidence import Evidence
+from edgedeploy.exporters.tensorrt.cache import CalibrationCache
+from edgedeploy.exporters.tensorrt.exporter import TensorRtExporter
 from edgedeploy.graph.graph import Graph, graph_from_onnx
 from edgedeploy.interfaces import ExportContext, Selection
 

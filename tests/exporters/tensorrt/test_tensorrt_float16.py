@@ -3,10 +3,11 @@ import onnx
 import pytest
 import tensorrt_graphs as graphs
 import zoo
+from onnx import TensorProto, helper
+
 from edgedeploy.exporters.tensorrt.float16 import to_float16
 from edgedeploy.exporters.tensorrt.gate import check
 from edgedeploy.targets.tensorrt.emulate import open_exact
-from onnx import TensorProto, helper
 
 
 def run(model, **feeds):

@@ -4,9 +4,9 @@ import hashlib
 
 import pytest
 import tensorrt_graphs as graphs
-from edgedeploy.exporters.tensorrt import gate
 
 from edgedeploy.errors import ExitCode, UnsupportedOpError
+from edgedeploy.exporters.tensorrt import gate
 
 
 def test_counts_nodes_with_both_operands_int8(tmp_path):

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import tensorrt_graphs as graphs
-from edgedeploy.exporters.tensorrt.lint import lint
 from onnx import TensorProto, helper, numpy_helper
+
+from edgedeploy.exporters.tensorrt.lint import lint
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ import onnxruntime as ort
 import pytest
 import tensorrt_graphs as graphs
 import zoo
-from edgedeploy.exporters.tensorrt.opset import to_opset
 from onnx import TensorProto, helper
 
 from edgedeploy.errors import InputError
+from edgedeploy.exporters.tensorrt.opset import to_opset
 
 
 @pytest.mark.parametrize("opset", [13, 17])

@@ -8,10 +8,21 @@ from edgedeploy.evidence import Evidence
 from edgedeploy.exporters.tensorrt.bindings import tensorrt_rtx
 from edgedeploy.exporters.tensorrt.settings import read_settings
 
-NAMES = (
-    "jetson-nano jetson-xavier-nx jetson-orin-nano jetson-orin-nx jetson-agx-orin t4 a100 h200 rtx3090 rtx4090 "
-    "rtx5090 edge-tester realtime-gpu"
-).split()
+NAMES = [
+    "jetson-nano",
+    "jetson-xavier-nx",
+    "jetson-orin-nano",
+    "jetson-orin-nx",
+    "jetson-agx-orin",
+    "t4",
+    "a100",
+    "h200",
+    "rtx3090",
+    "rtx4090",
+    "rtx5090",
+    "edge-tester",
+    "realtime-gpu",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
