@@ -19,20 +19,17 @@ from edgedeploy.exporters.tflite_micro.firmware.bundle import FirmwareModel, wri
 from edgedeploy.exporters.tflite_micro.lowering import WriterOptions
 from edgedeploy.exporters.tflite_micro.memory import peak_memory
 from edgedeploy.exporters.tflite_micro.rewrite import Rewritten, for_micro
+from edgedeploy.exporters.tflite_micro.schemes import CANDIDATES, scheme_of
 from edgedeploy.exporters.tflite_micro.vela import VelaResult, compile_for_npu
 from edgedeploy.exporters.tflite_micro.writer import WrittenModel, write_tflite
 from edgedeploy.interfaces import Artefact, ExportContext, Json, Rejection, Selection
 
 if TYPE_CHECKING:
-    from edgedeploy.calibration.scheme import Scheme
     from edgedeploy.calibration.table import CalibrationTable
 
 MODEL_FILE = "model.tflite"
 VELA_FILE = "model_vela.tflite"
 FIRMWARE = "firmware"
-
-#: Candidates in order, with the scheme of each.
-CANDIDATES = {"int8": "tflite", "int16x8": "tflite-int16x8"}
 
 
 @dataclass(frozen=True)
@@ -196,16 +193,6 @@ def _table(context: ExportContext, rewritten: Rewritten) -> CalibrationTable:
     if not rewritten.changed:
         return shared.table
     return Calibration(rewritten.graph, shared.data, shared.options, progress=context.progress).table
-
-
-def scheme_of(candidate: str) -> Scheme:
-    """The quantization scheme of a candidate; a LayerNorm's gamma keeps 16 bits, for its recipe computes in int16."""
-    from edgedeploy.calibration.scheme import IntegerFormat
-    from edgedeploy.calibration.schemes import SCHEMES
-
-    scheme = SCHEMES[CANDIDATES[candidate]]
-    precise = IntegerFormat(bits=16, symmetric=True, narrow=True)
-    return replace(scheme, weight_formats={**scheme.weight_formats, "LayerNormalization": precise})
 
 
 def _quality_failed(rejections: list[Rejection]) -> bool:

@@ -1,0 +1,155 @@
+"""Our .tflite writer against TFLiteConverter, litert-torch + ai-edge-quantizer and onnx2tf, on four trained networks.
+
+    python benchmarks/tflite_writer_peers.py WORK [--peers FOLDER] [--repeat 3] [--only digits,dscnn]
+
+WORK keeps the trained networks (`tflite_networks.py`). FOLDER holds a virtual environment a peer, named tf, litert
+and onnx2tf; one that is absent is skipped. Every figure of time is CPU time of a whole process, imports included, or
+of a second conversion in the same process ("warm"); medians of interleaved runs. SQNR is over 300 evaluation inputs
+against the float model, every file run by LiteRT's reference kernels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+NETWORKS = ("digits", "mobilenetv2", "dscnn", "autoencoder", "mobilenetv1")
+EVALUATED = 300
+
+
+@dataclass
+class Row:
+    """What one converter made of one network."""
+
+    whole_s: list[float] = field(default_factory=list)
+    warm_s: list[float] = field(default_factory=list)
+    peak_mb: float = 0.0
+    size: int = 0
+    sqnr_db: float = float("nan")
+    accuracy: float = float("nan")
+
+
+def measure(command: list[str]) -> tuple[float, float, dict]:
+    """CPU seconds and peak MB of a process, and the JSON of its last line."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(write, 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        os.execvpe(command[0], command, environment)
+    os.close(write)
+    with os.fdopen(read) as stream:
+        output = stream.read()
+    _, status, usage = os.wait4(child, 0)
+    if status != 0:
+        raise subprocess.CalledProcessError(status, command, output)
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e3, json.loads(output.strip().splitlines()[-1])
+
+
+def quality(path: Path, folder: Path) -> tuple[float, float]:
+    """SQNR in dB and top-1 accuracy of a file."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    with np.load(folder / "eval.npz") as stored:
+        inputs, labels, wanted = (stored[name][:EVALUATED] for name in ("inputs", "labels", "outputs"))
+    interpreter = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    interpreter.allocate_tensors()
+    source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    rows = []
+    for sample in inputs:
+        fed = sample[None]
+        if fed.ndim == 4 and tuple(source["shape"]) != fed.shape:
+            fed = fed.transpose(0, 2, 3, 1)
+        if source["dtype"] == np.int8:
+            scale, point = source["quantization"]
+            fed = np.clip(np.rint(fed / scale) + point, -128, 127).astype(np.int8)
+        interpreter.set_tensor(source["index"], fed)
+        interpreter.invoke()
+        out = interpreter.get_tensor(result["index"])
+        if result["dtype"] == np.int8:
+            scale, point = result["quantization"]
+            out = (out.astype(np.float64) - point) * scale
+        rows.append(out[0])
+    got = np.stack(rows)
+    noise = float(np.square(wanted - got).sum())
+    accuracy = float((got.argmax(1) == labels).mean()) if folder.name != "autoencoder" else float("nan")
+    return 10 * np.log10(float(np.square(wanted).sum()) / noise), accuracy
+
+
+def converters(peers: Path, work: Path) -> dict[str, list[str]]:
+    """Command of each converter that is present, up to its arguments after OUT and WARM."""
+    found = {
+        "edgedeploy, ranges known": [sys.executable, str(HERE / "tflite_own.py"), "minmax", str(work / "tables")],
+        "edgedeploy, from data, min/max": [sys.executable, str(HERE / "tflite_own.py"), "minmax"],
+        "edgedeploy, from data, auto": [sys.executable, str(HERE / "tflite_own.py"), "auto"],
+    }
+    scripts = {"tf": "converter", "litert": "litert", "onnx2tf": "onnx2tf"}
+    names = {"tf": "TFLiteConverter", "litert": "litert-torch + aeq", "onnx2tf": "onnx2tf"}
+    for folder, script in scripts.items():
+        python = peers / folder / "bin" / "python"
+        if python.exists():
+            found[names[folder]] = [str(python), str(HERE / f"tflite_peer_{script}.py")]
+        else:
+            print(f"{names[folder]}: skipped, {python} is absent")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--peers", type=Path, default=Path("peers"))
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--only", default=",".join(NETWORKS))
+    chosen = parser.parse_args()
+    commands = converters(chosen.peers, chosen.work)
+    for network in chosen.only.split(","):
+        folder = chosen.work / network
+        if not (folder / "eval.npz").exists():
+            print(f"{network}: skipped, python benchmarks/tflite_networks.py {chosen.work} makes it")
+            continue
+        rows = {name: Row() for name in commands}
+        for turn in range(chosen.repeat):
+            for name, (python, script, *rest) in commands.items():
+                out = folder / f"{name.replace(' ', '_').replace('/', '')}.tflite"
+                head = [python, script, str(folder), str(out)]
+                if "known" in name and turn == 0:
+                    measure([*head, "0", *rest])
+                seconds, peak, _ = measure([*head, "0", *rest])
+                rows[name].whole_s.append(seconds)
+                rows[name].peak_mb = max(rows[name].peak_mb, peak)
+                if turn == 0:
+                    rows[name].warm_s = measure([*head, "3", *rest])[2]["warm_s"]
+                    rows[name].size = out.stat().st_size
+                    rows[name].sqnr_db, rows[name].accuracy = quality(out, folder)
+        report(network, rows)
+
+
+def report(network: str, rows: dict[str, Row]) -> None:
+    """Print one network's table, with ratios to the first row."""
+    print(f"\n{network}")
+    print(f"{'converter':32}  SQNR dB   top-1    bytes  whole s      ×   warm s      ×  peak MB")
+    own = next(iter(rows.values()))
+    whole, warm = statistics.median(own.whole_s), statistics.median(own.warm_s)
+    for name, row in rows.items():
+        a, b = statistics.median(row.whole_s), statistics.median(row.warm_s)
+        print(
+            f"{name:32}{row.sqnr_db:9.1f}{row.accuracy:8.3f}{row.size:9d}{a:9.2f}{a / whole:7.1f}"
+            f"{b:9.3f}{b / warm:7.1f}{row.peak_mb:9.0f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    main()
