@@ -36,7 +36,7 @@ class ReadBack:
     weights: int
     weight_bytes: int
     encodings: int
-    float_tables: int
+    plain_tables: int
 
 
 @dataclass(frozen=True)

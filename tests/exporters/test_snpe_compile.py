@@ -78,7 +78,7 @@ def test_every_dlc_is_read_back_equal_and_a_difference_is_named():
     assert seen.nodes == len(dlc.graphs[0].nodes)
     assert seen.weights == 6  # three weights, three biases
     assert seen.encodings >= 6
-    assert seen.float_tables == 0
+    assert seen.plain_tables == 0
     assert float_ops(dlc) == []
     other = onnx.ModelProto()
     other.CopyFrom(model)
