@@ -103,7 +103,32 @@ def modelopt(folder: str, count: str) -> None:
     )  # fmt: skip
 
 
-ROLES = {role.__name__: role for role in (build, ours, onnxruntime, modelopt)}
+def identity(folder: str, count: str) -> None:
+    """Calibrate on the photos in order, and shuffled in batches of 5 and of 8: the tables must be the same bytes."""
+    import numpy as np
+    import onnx
+
+    from edgedeploy.calibration.dataset import Dataset, open_dataset
+    from edgedeploy.calibration.readers.generator import GeneratorReader
+    from edgedeploy.calibration.session import calibrate_to_file
+    from edgedeploy.graph.graph import Graph
+
+    graph = Graph(onnx.load(Path(folder) / "resnet50.onnx"))
+    data = open_dataset(Path(folder) / "photos.npz", graph.inputs).take(int(count))
+    tables = [data]
+    for size in (5, 8):
+        shuffled = data.select(np.random.default_rng(size).permutation(len(data)).tolist())
+        reader = GeneratorReader(lambda shuffled=shuffled, size=size: shuffled.batches(size), graph.inputs, "shuffled")
+        tables.append(Dataset(reader, tuple(range(len(reader)))))
+    contents = set()
+    for samples in tables:
+        calibrate_to_file(graph, samples, Path(folder) / "table.npz")
+        contents.add((Path(folder) / "table.npz").read_bytes())
+    if len(contents) != 1:
+        raise SystemExit(f"{len(contents)} different tables from the same photos")
+
+
+ROLES = {role.__name__: role for role in (build, ours, onnxruntime, modelopt, identity)}
 
 
 def child(role: str, arguments: list[str]) -> None:
@@ -147,6 +172,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if run(sys.executable, "build", str(options.photos), str(max(options.images)), folder, cores=2) is None:
             sys.exit(1)
+        same = run(sys.executable, "identity", folder, "16")
+        print(f"shuffled, and in batches of 5 and 8: {'identical tables' if same else 'DIFFERENT tables'}", flush=True)
         jobs = [("ours", sys.executable, count) for count in options.images]
         jobs.append(("onnxruntime", sys.executable, REFERENCE["onnxruntime"]))
         if options.modelopt_python:
