@@ -116,16 +116,51 @@ class Quality(Section):
     max_clipped_fraction: float | None = Field(default=None, ge=0, le=1)
 
 
-class Cost(Section):
-    """Fitted cost-model coefficients; what each means is documented in `edgedeploy.targets.cost`."""
+class LatencyCoefficients(Section):
+    """Rates of one device in one precision; see `edgedeploy.targets.cost.latency`.
 
-    family: str
-    precision: dict[str, dict[str, float]]
-    band90: dict[str, float] = Field(default_factory=dict)
+    ``band90`` is a factor: 90 of 100 measurements of unseen networks lie between value / band90 and value * band90.
+    """
+
+    fixed_us: float = Field(ge=0)
+    io_us_per_kb: float = Field(default=0, ge=0)
+    op_us: float = Field(default=0, ge=0)
+    compute_gmacs_s: PositiveFloat
+    memory_gb_s: PositiveFloat
+    vector_gb_s: PositiveFloat
+    depthwise_ratio: PositiveFloat = 1.0
+    attention_ratio: PositiveFloat = 1.0
+    band90: float = Field(ge=1, le=20)
+
+
+class EnergyCoefficients(Section):
+    """Energy of one inference: ``active_mw * latency + pj_per_mac * MACs + pj_per_byte * bytes moved``."""
+
+    active_mw: float = Field(default=0, ge=0)
+    pj_per_mac: float = Field(default=0, ge=0)
+    pj_per_byte: float = Field(default=0, ge=0)
+    idle_mw: float = Field(default=0, ge=0)
+    band90: float = Field(ge=1, le=20)
+    fitted_on: str
+
+
+class Cost(Section):
+    """Fitted cost-model coefficients, by precision ("float32", "float16", "int8", "int16")."""
+
+    form: Literal["npu", "ane", "gpu", "cpu", "mcu"]
     status: Literal["fitted", "interpolated"]
     fitted_on: str
     fitted_by: str
     fitted_at: str
+    validated: str = ""
+    latency: dict[Literal["float32", "float16", "int8", "int16"], LatencyCoefficients] = Field(default_factory=dict)
+    energy: EnergyCoefficients | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Cost:
+        if not self.latency:
+            raise ValueError("a cost section needs coefficients in at least one precision: [cost.latency.int8] …")
+        return self
 
 
 class DeviceProfile(Section):

@@ -13,6 +13,7 @@ from edgedeploy.interfaces import Artefact, ExportContext, Exporter, RunJob, Run
 from edgedeploy.judge import judge_budgets, judge_quality
 from edgedeploy.prepare import Plan, Prepared
 from edgedeploy.stages import Stages
+from edgedeploy.targets.cost import fill_estimates
 from edgedeploy.trial import Trial, class_axes, labels_of
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _judge(
     )
     measured = {figure.name: figure for figure in artefact.figures}
     measured.update({figure.name: figure for figure in result.figures})
-    figures = tuple(measured.values())
+    figures = fill_estimates(prepared.graph_for(profile), profile, artefact.scheme, tuple(measured.values()))
     quality = judge_quality(
         gates(profile, chosen),
         comparisons,

@@ -1,0 +1,104 @@
+"""The work of a graph on a kind of processor, as arrays: what the latency model multiplies with a device's rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgedeploy.targets.cost.forms import Form
+from edgedeploy.targets.cost.layers import Kind, Layer
+from edgedeploy.targets.cost.precision import Precision
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgedeploy.graph.facts import OpFacts
+
+_ATTENTION, _DEPTHWISE = 1, 2
+
+
+@dataclass(frozen=True)
+class Work:
+    """Per layer, in execution order (float64 arrays of shape (layers,)).
+
+    Attributes:
+        macs: multiply-accumulates that the processor really does, padding included.
+        unit: 1 for attention, 2 for depthwise, else 0: they run at rates of their own.
+        vector: bytes through the vector unit.
+        memory: bytes of weights, and of activations that do not fit on the chip.
+        io_kb: kilobytes (1e3) that enter and leave, as laid out.
+    """
+
+    macs: NDArray[np.float64]
+    unit: NDArray[np.int64]
+    vector: NDArray[np.float64]
+    memory: NDArray[np.float64]
+    io_kb: float
+
+
+def work(facts: Sequence[OpFacts], layers: Sequence[Layer], form: Form, precision: Precision) -> Work:
+    """Count what ``form`` does for these layers in this precision."""
+    size = precision.activation_bytes
+    moved = np.array([layer.inputs + layer.outputs for layer in layers], float) * size
+    weights = np.array([layer.weights for layer in layers], float) * precision.weight_bytes
+    return Work(
+        macs=np.array([_macs(layer, form) for layer in layers], float),
+        unit=np.array([_unit(layer) for layer in layers], np.int64),
+        vector=np.array([_vector(layer, form, precision) for layer in layers], float) * size,
+        memory=weights + np.maximum(moved - form.on_chip_bytes, 0),
+        io_kb=_boundary(facts, form) * size / 1e3,
+    )
+
+
+def boundary(facts: Sequence[OpFacts]) -> tuple[list[tuple[int | str, ...]], int]:
+    """Shapes of the tensors that enter the graph, and the elements that leave it."""
+    made = {tensor.name for op in facts for tensor in op.outputs}
+    entering = {tensor.name: tensor.shape for op in facts for tensor in op.inputs if tensor.name not in made}
+    return list(entering.values()), sum(tensor.elements for tensor in facts[-1].outputs) if facts else 0
+
+
+def _boundary(facts: Sequence[OpFacts], form: Form) -> float:
+    entering, leaving = boundary(facts)
+    total = float(leaving)
+    for shape in entering:
+        sizes = [size if isinstance(size, int) else 1 for size in shape]
+        elements = float(np.prod(sizes)) if sizes else 1.0
+        if len(sizes) == 4 and sizes[1] <= 4:
+            elements *= max(form.io_channels, sizes[1]) / sizes[1]
+        elif len(sizes) == 5:
+            elements *= max(form.io_channels, 3) / 3
+        total += elements
+    return total
+
+
+def _macs(layer: Layer, form: Form) -> float:
+    lanes = form.lanes
+    factor = form.dilation if layer.dilation > 1 else 1.0
+    if layer.kind is Kind.DEPTHWISE:
+        return factor * layer.rows * layer.taps * _up(layer.cout, lanes)
+    if layer.kind is Kind.CONV and layer.groups > 1:
+        # Several small groups share one tile; a group wider than a tile is padded on both sides.
+        width = layer.cout // layer.groups
+        wide = _up(width, lanes) / width if layer.cin > lanes else 1.0
+        return factor * layer.rows * layer.taps * _up(layer.cin, lanes) * layer.cout * wide
+    if layer.kind in (Kind.CONV, Kind.LINEAR, Kind.ATTENTION):
+        return factor * layer.rows * layer.taps * _up(layer.cin, lanes) * _up(layer.cout, lanes)
+    return float(layer.macs)
+
+
+def _vector(layer: Layer, form: Form, precision: Precision) -> float:
+    weight = form.vector.get(layer.kind, 0.0)
+    if layer.kind is Kind.ACTIVATION and precision.is_integer:
+        weight *= form.integer_activation
+    return weight * (max(layer.inputs, layer.outputs) if layer.kind is Kind.POOL else layer.outputs)
+
+
+def _unit(layer: Layer) -> int:
+    return {Kind.ATTENTION: _ATTENTION, Kind.DEPTHWISE: _DEPTHWISE}.get(layer.kind, 0)
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
