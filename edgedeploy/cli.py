@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "estimate": ("estimate", "latency, energy and memory from the cost model alone"),
     "calibrate": ("calibrate", "calibrate only, and save the table"),
     "table": ("table", "show a calibration table, or compare two"),
+    "layers": ("layers", "rank the layers by what quantizing each alone does to the outputs"),
     "inspect": ("inspect", "say what a model file, a .dlc, a .tflite or a bundle holds"),
 }
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
     from edgedeploy.bundle.verify import Verification
+    from edgedeploy.calibration.describe import TableDescription, TensorDifference
     from edgedeploy.pipeline import DeployResult
 
 T = TypeVar("T")
@@ -127,6 +128,32 @@ def show_profile(profile: DeviceProfile) -> None:
     _console().print(table)
     for what, source in profile.sources.items():
         click.echo(f"  source of {what}: {source}")
+
+
+def show_table(table: TableDescription) -> None:
+    """Print a calibration table: each tensor's extremes, its range, and the SQNR that each method would give."""
+    made = "synthetic" if table.data_free else "calibration"
+    chosen = ", ".join(f"{method} for {count}" for method, count in table.chosen.items())
+    click.echo(f"{len(table.rows)} tensors from {table.samples} {made} samples; {chosen}")
+    methods = list(table.rows[0].sqnr_db) if table.rows else []
+    out = Table("tensor", "min", "max", "low", "high", "method", *(f"{method} dB" for method in methods), "note")
+    for row in table.rows:
+        numbers = (f"{value:.4g}" for value in (row.minimum, row.maximum, row.low, row.high))
+        sqnr = (f"{row.sqnr_db[method]:.1f}" for method in methods)
+        out.add_row(row.name, *numbers, row.method, *sqnr, row.note)
+    _console().print(out)
+
+
+def show_differences(differences: Sequence[TensorDifference]) -> None:
+    """Print the tensors whose ranges differ between two tables."""
+    if not differences:
+        click.echo("both tables give the same ranges")
+        return
+    out = Table("tensor", "before", "after", "change")
+    for item in differences:
+        ends = (f"{ends[0]:.4g} to {ends[1]:.4g}" if ends else "absent" for ends in (item.before, item.after))
+        out.add_row(item.name, *ends, f"{100 * item.change:.2f} %")
+    _console().print(out)
 
 
 def _limit(profile: DeviceProfile, key: str) -> str:

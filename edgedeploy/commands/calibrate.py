@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import click
@@ -27,8 +26,7 @@ import click
 def command(model: Path, out: Path, method: str, quiet: bool, **rest: object) -> None:
     """Calibrate MODEL and save the table; `deploy table FILE` shows it, --cache makes `deploy` use it."""
     from edgedeploy.calibration.options import CalibrationOptions
-    from edgedeploy.calibration.session import Calibration
-    from edgedeploy.calibration.table_file import save_table
+    from edgedeploy.calibration.session import calibrate_to_file
     from edgedeploy.config import load_config
     from edgedeploy.errors import InputError
     from edgedeploy.face import make_progress
@@ -39,13 +37,12 @@ def command(model: Path, out: Path, method: str, quiet: bool, **rest: object) ->
     if out.is_dir() or not out.parent.is_dir():
         raise InputError(f"The table can't be written to {out}.", remedy="Name a file in an existing folder.")
     plan = Plan(request, *load_config(model, request.config), profiles=())
-    with make_progress(quiet=quiet) as progress, tempfile.TemporaryDirectory(prefix=".table-", dir=out.parent) as aside:
+    with make_progress(quiet=quiet) as progress:
         loaded = load(plan)
         data = open_data(plan, loaded.inputs, progress)
         graph = capture_graph(plan, loaded, data, progress)
-        options = CalibrationOptions(method=method)
-        table = Calibration(graph, data.calibration if data else None, options, progress=progress).table
-        save_table(table, Path(aside) / out.name)
-        (Path(aside) / out.name).replace(out)
+        table = calibrate_to_file(
+            graph, data.calibration if data else None, out, CalibrationOptions(method=method), progress
+        )
     if not quiet:
         click.echo(f"{out}: {len(table.tensors)} tensors from {table.provenance.samples} samples")
