@@ -108,6 +108,8 @@ def minilm(samples: int) -> Case:
 
 
 def measure(name: str, case: Case, target: str) -> None:
+    from onnx import load, numpy_helper
+
     from edgedeploy.calibration.dataset import ArrayDataset
     from edgedeploy.calibration.session import Calibration
     from edgedeploy.compare import wilson_interval
@@ -120,7 +122,6 @@ def measure(name: str, case: Case, target: str) -> None:
     from edgedeploy.model.load import load_model
     from edgedeploy.model.options import LoadOptions
     from edgedeploy.targets.snpe.runner import SnpeRunner
-    from onnx import load, numpy_helper
 
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
@@ -179,12 +180,75 @@ def measure(name: str, case: Case, target: str) -> None:
             print(f"  {stage:40s} {seconds:6.1f} s")
 
 
+def peer(case: Case) -> None:
+    """The peer: onnxruntime's own QNN recipe (min-max, per channel) over the same samples, compiled the same way."""
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize
+    from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config
+
+    from edgedeploy.errors import EdgeDeployError
+    from edgedeploy.exporters.snpe.compile import compile_graph
+    from edgedeploy.exporters.snpe.qnn.host import run_job
+    from edgedeploy.exporters.snpe.qnn.install import require_qnn
+    from edgedeploy.exporters.snpe.qnn.job import Job
+    from edgedeploy.exporters.snpe.qnn.options import Hexagon, htp_options
+
+    class Samples(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.rows = iter(range(CALIBRATION))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            row = next(self.rows, None)
+            return None if row is None else {key: value[row : row + 1] for key, value in case.calibration.items()}
+
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        example = tuple(torch.from_numpy(values[:1]) for values in case.calibration.values())
+        plain, quantized = work / "float.onnx", work / "peer.onnx"
+        torch.onnx.export(case.model, example, plain, dynamo=True, opset_version=20, external_data=False,
+                          input_names=list(case.calibration), output_names=["result"])  # fmt: skip
+        wide = case.candidate == "a16w8"
+        config = get_qnn_qdq_config(
+            str(plain), Samples(), activation_type=QuantType.QUInt16 if wide else QuantType.QUInt8,
+            weight_type=QuantType.QUInt8 if wide else QuantType.QInt8, per_channel=not wide,
+        )  # fmt: skip
+        quantize(str(plain), str(quantized), config)
+        model = onnx.load(quantized)
+        print(f"  peer: onnxruntime get_qnn_qdq_config, {len(model.graph.node)} nodes")
+        try:
+            compiled = compile_graph(require_qnn(), quantized, Hexagon(68), Hexagon(68, 30), work / "compiled")
+        except EdgeDeployError as problem:
+            print(f"    not compiled: {problem.what} {problem.found}"[:300])
+            return
+        count = min(20, len(next(iter(case.evaluation.values()))))
+        (work / "in").mkdir()
+        (work / "out").mkdir()
+        exact = []
+        for row in range(count):
+            sample = {key: value[row : row + 1] for key, value in case.evaluation.items()}
+            np.savez(work / "in" / f"{row}.npz", **sample)
+            with torch.no_grad():
+                exact.append(case.model(*(torch.from_numpy(value) for value in sample.values())).numpy().ravel())
+        job = Job(
+            str(compiled.context_model), htp_options(require_qnn(), Hexagon(68, 30)), str(work / "answer.json"),
+            samples=str(work / "in"), outputs=str(work / "out"), count=count, load_by_path=True,
+        )  # fmt: skip
+        run_job(job, work / "run", timeout_s=600)
+        got = np.stack([np.load(work / "out" / f"{row}.npz")["result"].ravel() for row in range(count)])
+        want = np.stack(exact)
+        cosines = (got * want).sum(1) / np.linalg.norm(got, axis=1) / np.linalg.norm(want, axis=1)
+        same = (got.argmax(1) == want.argmax(1)).mean()
+        print(f"    DLC {compiled.dlc.stat().st_size / 1e6:.3f} MB, {compiled.trace.mapped} ops on HTP, n={count}")
+        print(f"    cosine to FP32 mean {cosines.mean():.5f}, min {cosines.min():.5f}, top-1 {same:.4f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="lstm,gru,mobilenet,minilm,efficientnet")
     parser.add_argument("--photos", type=Path, default=PHOTOS)
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--target", default="snapdragon888")
+    parser.add_argument("--peer", action="store_true", help="also run onnxruntime's own recipe on 20 samples")
     asked = parser.parse_args()
     makers = {
         "lstm": lambda: recurrent("lstm", asked.samples),
@@ -197,6 +261,8 @@ def main() -> None:
         case = makers[name]()
         if case is not None:
             measure(name, case, asked.target)
+            if asked.peer:
+                peer(case)
 
 
 if __name__ == "__main__":

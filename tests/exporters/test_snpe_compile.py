@@ -195,3 +195,30 @@ def test_a_crashing_simulator_is_told(tmp_path, monkeypatch, code, told):
         host.run_job(job, tmp_path / "work", timeout_s=2)
     assert told in str(caught.value)
     assert caught.value.exit_code is ExitCode.TOOL_FAILED
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "recipe"),
+    [
+        ([helper.make_node("CumSum", ["h", "axis"], ["l"])], {"axis": np.array(1)}, a8w8),
+        (
+            [
+                helper.make_node("Abs", ["h"], ["a"]),
+                helper.make_node("Add", ["a", "half"], ["b"]),
+                helper.make_node("Log", ["b"], ["l"]),
+            ],
+            {"half": np.float32(0.5)},
+            a16w8,
+        ),
+    ],
+    ids=["CumSum at 8 bits", "Log at 16 bits"],
+)
+def test_ops_that_compile_and_then_compute_wrongly_get_the_other_precision(tmp_path, nodes, constants, recipe):
+    around = [helper.make_node("MatMul", ["x", "w"], ["h"]), *nodes, helper.make_node("MatMul", ["l", "v"], ["y"])]
+    weighted = {"w": weights(16, 16), "v": weights(16, 8, seed=4), **constants}
+    graph = graph_of(around, {"x": [1, 4, 16]}, ["y"], weighted)
+    model = quantized(graph, {"x": images(16, 4, 16)}, recipe)
+    compiled = compile_model(model, tmp_path)
+    samples = [{"x": sample} for sample in images(2, 1, 4, 16, seed=5)]
+    for sample, simulated in zip(samples, simulate(compiled, samples, tmp_path / "run"), strict=True):
+        assert cosine(simulated["y"], emulate(graph.model, sample)[0]) > 0.999
