@@ -3,6 +3,7 @@
 Random nets are scaled so that their outputs depend on their inputs, and every report says by how much.
 """
 
+# ruff: noqa: D101, D102 - nets as the field writes them
 from __future__ import annotations
 
 import sys
@@ -93,7 +94,9 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         same = stride == 1 and inputs == outputs
-        self.short = nn.Identity() if same else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+        self.short = (
+            nn.Identity() if same else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.relu(self.bn1(self.conv1(x)))
@@ -103,7 +106,16 @@ class BasicBlock(nn.Module):
 def resnet18() -> Built:
     torch.manual_seed(0)
     stem = nn.Sequential(nn.Conv2d(3, 32, 7, 2, 3, bias=False), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
-    widths = ((32, 32, 1), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1))
+    widths = (
+        (32, 32, 1),
+        (32, 32, 1),
+        (32, 64, 2),
+        (64, 64, 1),
+        (64, 128, 2),
+        (128, 128, 1),
+        (128, 256, 2),
+        (256, 256, 1),
+    )
     model = nn.Sequential(
         stem, *(BasicBlock(*w) for w in widths), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 100)
     )
@@ -123,7 +135,9 @@ class Vit(nn.Module):
         super().__init__()
         from transformers import ViTConfig, ViTModel
 
-        config = ViTConfig(hidden_size=96, num_hidden_layers=4, num_attention_heads=4, intermediate_size=192, image_size=64)
+        config = ViTConfig(
+            hidden_size=96, num_hidden_layers=4, num_attention_heads=4, intermediate_size=192, image_size=64
+        )
         self.vit = ViTModel(config, add_pooling_layer=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -193,7 +207,10 @@ def silero() -> Built:
         voiced = sum(np.sin(2 * np.pi * pitch * k * time + k) / k for k in range(1, 20))
         sounds.append(0.1 * voiced * (number % 3) + 0.01 * rng.normal(size=576))
     model = Silero().eval()
-    return model, {"x": np.stack(sounds).astype(np.float32), "state": (0.1 * rng.normal(size=(16, 2, 128))).astype(np.float32)}
+    return model, {
+        "x": np.stack(sounds).astype(np.float32),
+        "state": (0.1 * rng.normal(size=(16, 2, 128))).astype(np.float32),
+    }
 
 
 class UNet(nn.Module):

@@ -63,7 +63,8 @@ def first(export: ExportContext) -> Artefact:
 
 
 def models(names: list[str], root: Path) -> None:
-    print(f"{'model':30} {'route':8} {'float32 gate: cosine, error':30} {'float16: cosine  err/spread  top-1 (distinct)':46} {'size':>9}")
+    gate_title, half_title = "float32 gate: cosine, error", "float16: cosine  err/spread  top-1 (distinct)"
+    print(f"{'model':30} {'route':8} {gate_title:30} {half_title:46} {'size':>9}")
     for name, build in coreml_models.MODELS.items():
         if names and not any(word.lower() in name.lower() for word in names):
             continue

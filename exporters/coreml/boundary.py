@@ -47,6 +47,8 @@ class Boundary(nn.Module):
         image: the input that arrives as pixels; its std per channel, relative to the first, is applied here.
     """
 
+    ratio: torch.Tensor
+
     def __init__(
         self,
         module: nn.Module,
@@ -69,14 +71,12 @@ class Boundary(nn.Module):
     def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Run the model on Core ML's types."""
         converted = []
-        for position, (value, dtype) in enumerate(zip(values, self._dtypes, strict=True)):
-            if position == self._image_position:
-                value = value * self.ratio
+        for position, (given, dtype) in enumerate(zip(values, self._dtypes, strict=True)):
+            value = given * self.ratio if position == self._image_position else given
             if dtype == torch.bool:
-                value = value != 0
-            elif value.dtype != dtype:
-                value = value.to(dtype)
-            converted.append(value)
+                converted.append(value != 0)
+            else:
+                converted.append(value if value.dtype == dtype else value.to(dtype))
         args, kwargs = self._bind(converted)
         leaves = [leaf for leaf in pytree.tree_leaves(self.module(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
         return tuple(leaf.to(torch.int32) if leaf.dtype == torch.bool else leaf for leaf in leaves)

@@ -150,13 +150,17 @@ def _unsupported(captured: Captured, error: Exception) -> UnsupportedOpError:
 
 def _where(captured: Captured, op: str) -> str:
     """Path of the module in which an op of this name stands."""
-    base = op.split(".")[0]
+    base = op.split(".", maxsplit=1)[0]
     if captured.route == "trace":
         graph = captured.graph.inlined_graph
         for node in graph.nodes():
             if node.kind().split("::")[-1].rstrip("_") == base.rstrip("_"):
                 scope = str(node.scopeName()).split("/")[-1]
-                return ".".join(re.findall(r"__module\.([\w.]+)", scope)[-1:]).removeprefix("module.") or scope or "forward"
+                return (
+                    ".".join(re.findall(r"__module\.([\w.]+)", scope)[-1:]).removeprefix("module.")
+                    or scope
+                    or "forward"
+                )
         return "forward"
     for node in captured.graph.graph.nodes:
         if node.op == "call_function" and base in str(node.target):
@@ -168,7 +172,7 @@ def _where(captured: Captured, op: str) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """coremltools draws bars on stderr and warns about versions; our own progress stands in for both."""
+    """Coremltools draws bars on stderr and warns about versions; our own progress stands in for both."""
     log = logging.getLogger("coremltools")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -178,5 +182,3 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
-
-

@@ -240,7 +240,7 @@ def _in_danger(context: ExportContext, options: CoreMlOptions, ports: Contract, 
 
     details = _image_details(options)
     feeds = [feed(ports, details, sample) for sample in context.calibration.data.take(_WATCHED_SAMPLES)]
-    findings = watch(twin.folder / PACKAGE, feeds)
+    findings = watch(twin.folder / PACKAGE, feeds, as_if_float16=True)
     for finding in findings:
         context.progress.note(f"Core ML: {finding}")
     return keep_float32(twin.folder / PACKAGE, findings)
@@ -260,6 +260,6 @@ def _modules(model: Any) -> dict[str, str]:
             names = [str(name) for name in scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME) or ()]
             # "module" is our own wrapper; coremltools marks what it adds itself with a scope of its own.
             path = ".".join(name for name in names if name and name != "module" and "::" not in name)
-            if path:
+            if path and not path.isdigit():
                 found[operation.name] = path
     return found

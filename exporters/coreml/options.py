@@ -117,7 +117,8 @@ def _release(target: str) -> int:
         release = number if match[1] == "iOS" else _MACOS.get(number, 0)
     if release not in _MACOS.values():
         raise InputError(
-            f"{target!r} is not a deployment target for ML programs.", remedy="Choose iOS15 to iOS18 or macOS12 to macOS15."
+            f"{target!r} is not a deployment target for ML programs.",
+            remedy="Choose iOS15 to iOS18 or macOS12 to macOS15.",
         )
     return release
 

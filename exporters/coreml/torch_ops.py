@@ -136,7 +136,7 @@ def _chunk(context: Any, node: Any) -> None:
 def _lstm_cell(context: Any, node: Any) -> None:
     """One step of an LSTM: torch's gate order i, f, g, o."""
     mb = _mb()
-    x, state, weight_ih, weight_hh, bias_ih, bias_hh = (_inputs(context, node) + [None, None])[:6]
+    x, state, weight_ih, weight_hh, bias_ih, bias_hh = [*_inputs(context, node), None, None][:6]
     hidden, cell = state
     gates = mb.add(
         x=mb.linear(x=x, weight=weight_ih, bias=bias_ih) if bias_ih is not None else mb.linear(x=x, weight=weight_ih),

@@ -42,13 +42,14 @@ class WeightFile:
             raise self._damaged(f"{self.size_bytes} bytes, less than the {_HEADER_BYTES}-byte header")
         # Copy-on-write: arrays made from it count as writable, and the file itself never changes.
         self._bytes = np.memmap(path, dtype=np.uint8, mode="c")
-        _, version = struct.unpack_from("<II", self._bytes, 0)
+        _, version = struct.unpack("<II", self._bytes[:8].tobytes())
         if version != _VERSION:
             raise self._damaged(f"storage version {version}, expected {_VERSION}")
 
     def read(self, offset: int, scalar: ScalarType, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return the blob announced at byte ``offset`` as an array of ``shape`` (a view of the file, not a copy,
-        for whole-byte types).
+        """Return the blob announced at byte ``offset`` as an array of ``shape``.
+
+        Types of whole bytes give a view of the mapped file, not a copy.
 
         Raises:
             InputError: for an offset or length outside the file, another type or another size than declared.
@@ -56,7 +57,9 @@ class WeightFile:
         where = f"offset {offset} of {self.path.name} ({self.size_bytes} bytes)"
         if offset < _HEADER_BYTES or offset + _METADATA_BYTES > self.size_bytes:
             raise self._damaged(f"{where} is outside the file")
-        sentinel, blob_type, size, start, padding_bits = _METADATA.unpack_from(self._bytes, offset)
+        sentinel, blob_type, size, start, padding_bits = _METADATA.unpack(
+            self._bytes[offset : offset + _METADATA.size].tobytes()
+        )
         if sentinel != _SENTINEL:
             raise self._damaged(f"{where} does not announce a blob")
         stored = BY_BLOB.get(blob_type)

@@ -30,7 +30,8 @@ def _to_port(port: PortSpec, value: NDArray[np.generic], image: Mapping[str, Any
     if image is not None and image["input"] == port.source_name:
         shape = (1, -1, 1, 1)
         mean, std = (np.asarray(image[key], np.float64).reshape(shape) for key in ("mean", "std"))
-        return np.clip(np.rint(value * std + mean), 0, 255).astype(np.float32)
+        pixels: NDArray[np.float32] = np.clip(np.rint(value.astype(np.float64) * std + mean), 0, 255).astype(np.float32)
+        return pixels
     if port.dtype == "int32":
         wide = value.astype(np.int64)
         if wide.size and (int(wide.min()) < -(2**31) or int(wide.max()) >= 2**31):

@@ -6,6 +6,7 @@ CPU_AND_NE and ALL, times each, and asks ``MLComputePlan`` where every operation
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -35,8 +36,10 @@ XCRUN = "EDGEDEPLOY_REMOTE_XCRUN"
 
 WARMUP, REPETITIONS = 5, 50
 MAX_SAMPLES = 64
-COMPILE_TIMEOUT_S, RUN_TIMEOUT_S = 300.0, 1800.0
-_INSTALL = "On the Mac: install Xcode, then `xcode-select --switch /Applications/Xcode.app` (coremlcompiler is part of it)."
+COMPILE_TIMEOUT_S, RUN_TIMEOUT_S, CLEAN_TIMEOUT_S = 300.0, 1800.0, 60.0
+_INSTALL = (
+    "On the Mac: install Xcode, then `xcode-select --switch /Applications/Xcode.app` (coremlcompiler is part of it)."
+)
 
 
 def script() -> str:
@@ -57,15 +60,19 @@ def run_on_mac(artefact: Artefact, job: RunJob) -> RunResult:
     _stage(artefact, samples, folder, measure=job.measure)
     remote = f"edgedeploy-coreml-{uuid.uuid4().hex[:12]}"
     job.progress.note(f"Running on {transport.describe()}")
-    transport.push(folder, remote)
-    package = f"{remote}/{artefact.main.name}"
-    _xcrun(transport, ["coremlcompiler", "compile", package, remote], COMPILE_TIMEOUT_S, "Compiling the package")
-    _xcrun(transport, ["swift", f"{remote}/{SCRIPT}", remote], RUN_TIMEOUT_S, "Running the model")
     back = job.work_dir / "mac-results"
     back.mkdir(parents=True, exist_ok=True)
-    transport.pull(f"{remote}/results.json", back / "results.json")
-    transport.pull(f"{remote}/outputs", back / "outputs")
-    transport.run(["rm", "-rf", remote], 60.0)
+    try:
+        transport.push(folder, remote)
+        package = f"{remote}/{artefact.main.name}"
+        _xcrun(transport, ["coremlcompiler", "compile", package, remote], COMPILE_TIMEOUT_S, "Compiling the package")
+        _xcrun(transport, ["swift", f"{remote}/{SCRIPT}", remote], RUN_TIMEOUT_S, "Running the model")
+        transport.pull(f"{remote}/results.json", back / "results.json")
+        transport.pull(f"{remote}/outputs", back / "outputs")
+    finally:
+        # The Mac is left as it was; where that fails too, the first error is the one to show.
+        with contextlib.suppress(ToolFailedError):
+            transport.run(["rm", "-rf", remote], CLEAN_TIMEOUT_S)
     return _read(artefact, back, len(samples), transport.describe())
 
 
@@ -96,7 +103,12 @@ def _stage(artefact: Artefact, samples: Sequence[Any], folder: Path, *, measure:
         "model": f"{artefact.main.stem}.mlmodelc",
         "inputs": [_input_port(port, image) for port in artefact.contract.inputs],
         "outputs": [
-            {"name": port.name, "dtype": "dictionary" if labels else port.dtype, "shape": _sizes(port), "labels": labels}
+            {
+                "name": port.name,
+                "dtype": "dictionary" if labels else port.dtype,
+                "shape": _sizes(port),
+                "labels": labels,
+            }
             for port in artefact.contract.outputs
         ],
         "samples": len(samples),
@@ -109,8 +121,9 @@ def _stage(artefact: Artefact, samples: Sequence[Any], folder: Path, *, measure:
         target.mkdir(parents=True)
         for port in artefact.contract.inputs:
             value = feed(artefact.contract, artefact.details, sample)[port.name]
-            is_image = image is not None and image["input"] == port.source_name
-            data = _pixel_bytes(value, image["color"]) if is_image else np.ascontiguousarray(value).tobytes()
+            data = np.ascontiguousarray(value).tobytes()
+            if image is not None and image["input"] == port.source_name:
+                data = _pixel_bytes(value, image["color"])
             (target / f"{port.name}.bin").write_bytes(data)
 
 
@@ -128,10 +141,11 @@ def _pixel_bytes(value: NDArray[Any], color: str) -> bytes:
     """(1, C, H, W) pixels as rows of one byte (grey) or of B, G, R, A, the order of a macOS pixel buffer."""
     pixels = value[0].astype(np.uint8)
     if color == "GRAYSCALE":
-        return pixels[0].tobytes()
+        return bytes(pixels[0].tobytes())
     blue_first = pixels[::-1] if color == "RGB" else pixels
     alpha = np.full((1, *pixels.shape[1:]), 255, np.uint8)
-    return np.ascontiguousarray(np.concatenate([blue_first, alpha]).transpose(1, 2, 0)).tobytes()
+    packed: bytes = np.concatenate([blue_first, alpha]).transpose(1, 2, 0).tobytes()
+    return packed
 
 
 def _read(artefact: Artefact, back: Path, samples: int, where: str) -> RunResult:

@@ -52,19 +52,20 @@ class _Seen:
 
 
 def watch(
-    package: Package | Path, feeds: Iterable[Mapping[str, NDArray[Any]]], *, precision: str = "float32"
+    package: Package | Path, feeds: Iterable[Mapping[str, NDArray[Any]]], *, as_if_float16: bool = False
 ) -> tuple[Finding, ...]:
-    """Run samples and report every operation whose result float16 cannot hold, or hardly.
+    """Run samples without rounding and report every operation whose result float16 cannot hold, or hardly.
 
     Args:
         package: the package, or its FLOAT32 twin.
         feeds: samples in the package's names and types.
-        precision: "float32" looks at true magnitudes, "float16" at what really happens with rounding.
+        as_if_float16: report operations declared float32 too: what a twin would suffer as float16.
     """
     seen: dict[str, _Seen] = {}
 
     def observe(operation: Operation, index: int, value: Tensor) -> None:
-        if not value.is_floating_point() or not value.numel():
+        declared = operation.outputs[index].type.dtype
+        if not value.is_floating_point() or not value.numel() or not (as_if_float16 or declared == "float16"):
             return
         name = operation.outputs[index].name
         record = seen.setdefault(name, _Seen(operation))
@@ -77,7 +78,7 @@ def watch(
             record.nan |= bool(torch.isnan(value).any())
         record.largest = max(record.largest, extreme)
 
-    executor = Executor(package, precision="float32" if precision == "float32" else "float16", observer=observe)
+    executor = Executor(package, precision="float32", observer=observe)
     for sample in feeds:
         executor.run(sample)
     findings = []

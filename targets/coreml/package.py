@@ -88,7 +88,7 @@ def open_package(path: Path) -> Package:
 def _parse(model: Path) -> Any:
     coremltools()
     from coremltools.proto import Model_pb2
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 
     spec = Model_pb2.Model()
     try:

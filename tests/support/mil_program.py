@@ -47,7 +47,7 @@ class Case:
 
 def package(build: Build, inputs: dict[str, Any], path: Path, *, target: str = "iOS17", half: bool = False) -> Path:
     ct = coremltools()
-    from coremltools.converters.mil import Builder as mb
+    from coremltools.converters.mil import Builder as mb  # noqa: N813 - coremltools' own spelling
     from coremltools.converters.mil.mil import types
 
     kinds = {"float32": types.fp32, "int32": types.int32, "bool": types.int32}
@@ -79,7 +79,9 @@ def package(build: Build, inputs: dict[str, Any], path: Path, *, target: str = "
     return path
 
 
-def run(build: Build, inputs: dict[str, Any], *, target: str = "iOS17", half: bool = False) -> tuple[list[Any], Executor]:
+def run(
+    build: Build, inputs: dict[str, Any], *, target: str = "iOS17", half: bool = False
+) -> tuple[list[Any], Executor]:
     with tempfile.TemporaryDirectory() as folder:
         executor = Executor(package(build, inputs, Path(folder) / "case.mlpackage", target=target, half=half))
         feeds = {
@@ -118,7 +120,9 @@ class Batch:
     def _run(self, target: str) -> None:
         cases = [case for case in self.cases if case.target == target]
         assert len({case.id for case in cases}) == len(cases), "two cases have one id"
-        inputs = {f"c{n}_{name}": value for n, case in enumerate(cases) for name, value in feeds(case, self.half).items()}
+        inputs = {
+            f"c{n}_{name}": value for n, case in enumerate(cases) for name, value in feeds(case, self.half).items()
+        }
         counts: list[int] = []
 
         def build(mb: Any, **variables: Any) -> Any:
@@ -159,8 +163,7 @@ def judge(case: Case, got: list[Any], *, half: bool) -> None:
     expected = case.expected(**wide)
     expected = list(expected) if isinstance(expected, (tuple, list)) else [expected]
     assert len(got) == len(expected)
-    for result, wanted in zip(got, expected, strict=True):
-        wanted = np.asarray(wanted)
+    for result, wanted in zip(got, map(np.asarray, expected), strict=True):
         assert result.shape == wanted.shape
         if result.dtype.kind == "f":
             size = max(1.0, float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0)))

@@ -43,13 +43,13 @@ def gelu(call: Call) -> Results:
 
 @op("leaky_relu")
 def leaky_relu(call: Call) -> Results:
-    """x where positive, alpha * x elsewhere."""
+    """X where positive, alpha * x elsewhere."""
     return F.leaky_relu(call.tensor("x"), call.number("alpha", 0.01))
 
 
 @op("elu")
 def elu(call: Call) -> Results:
-    """x where positive, alpha * (exp(x) - 1) elsewhere."""
+    """X where positive, alpha * (exp(x) - 1) elsewhere."""
     return F.elu(call.tensor("x"), call.number("alpha", 1.0))
 
 
@@ -61,7 +61,7 @@ def prelu(call: Call) -> Results:
 
 @op("thresholded_relu")
 def thresholded_relu(call: Call) -> Results:
-    """x where x >= alpha, 0 elsewhere."""
+    """X where x >= alpha, 0 elsewhere."""
     x = call.tensor("x")
     return torch.where(x >= call.number("alpha", 1.0), x, torch.zeros_like(x))
 

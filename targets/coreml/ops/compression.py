@@ -11,10 +11,13 @@ from edgedeploy.targets.coreml.dtypes import ScalarType, named
 from edgedeploy.targets.coreml.registry import Call, Results, computing, op
 
 
-def _along(call: Call, name: str, rank: int, axis: int) -> Tensor | None:
-    value = call.optional(name)
-    if value is None or value.dim() == 0 or value.numel() == 1:
-        return None if value is None else value.reshape(())
+def _along(call: Call, name: str, rank: int, axis: int) -> Tensor:
+    """A parameter spread along ``axis``; 0 where it is not given (a zero point)."""
+    if name == "zero_point" and not call.has(name):
+        return torch.zeros((), dtype=torch.int32)
+    value = call.tensor(name)
+    if value.numel() == 1:
+        return value.reshape(())
     return value.reshape([-1 if place == axis % rank else 1 for place in range(rank)])
 
 
@@ -23,7 +26,7 @@ def quantize(call: Call) -> Results:
     """clip(round(input / scale) + zero_point) to int8 or uint8."""
     x, axis = call.tensor("input"), call.integer("axis", 0)
     scale, zero = _along(call, "scale", x.dim(), axis), _along(call, "zero_point", x.dim(), axis)
-    codes = torch.round(x / scale) + (0 if zero is None else zero)
+    codes = torch.round(x / scale) + zero
     low, high = (0, 255) if named(call.text("output_dtype")) == "uint8" else (-128, 127)
     return codes.clamp(low, high).to(torch.int32)
 
@@ -33,8 +36,7 @@ def dequantize(call: Call) -> Results:
     """(input - zero_point) * scale."""
     x, axis = call.tensor("input"), call.integer("axis", 0)
     scale, zero = _along(call, "scale", x.dim(), axis), _along(call, "zero_point", x.dim(), axis)
-    shifted = x if zero is None else x - zero
-    return shifted.float() * scale
+    return (x - zero).float() * scale
 
 
 @op("constexpr_affine_dequantize")
@@ -42,7 +44,7 @@ def constexpr_affine_dequantize(call: Call) -> Results:
     """(quantized_data - zero_point) * scale along ``axis``."""
     x, axis = call.tensor("quantized_data"), call.integer("axis", 0)
     scale, zero = _along(call, "scale", x.dim(), axis), _along(call, "zero_point", x.dim(), axis)
-    return (x if zero is None else x - zero).float() * scale
+    return (x - zero).float() * scale
 
 
 @op("constexpr_cast")

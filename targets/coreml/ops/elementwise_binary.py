@@ -40,7 +40,7 @@ op(*_OPS)(_binary)
 
 @op("real_div")
 def real_div(call: Call) -> Results:
-    """x / y; of integers, cut toward zero to the integer type the op declares."""
+    """X / y; of integers, cut toward zero to the integer type the op declares."""
     x, y = call.tensor("x"), call.tensor("y")
     if x.is_floating_point() or y.is_floating_point():
         return x / y

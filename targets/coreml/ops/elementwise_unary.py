@@ -50,7 +50,7 @@ def exp2(call: Call) -> Results:
 
 @op("log")
 def log(call: Call) -> Results:
-    """log(x + epsilon)."""
+    """Natural logarithm of x + epsilon."""
     return torch.log(call.tensor("x") + call.number("epsilon", 1e-45))
 
 

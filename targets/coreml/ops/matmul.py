@@ -12,7 +12,7 @@ from edgedeploy.targets.coreml.registry import Call, Results, computing, op
 
 @op("linear")
 def linear(call: Call) -> Results:
-    """x @ weight.T + bias; weight (outputs, inputs)."""
+    """X @ weight.T + bias; weight (outputs, inputs)."""
     return F.linear(call.tensor("x"), call.tensor("weight"), call.optional("bias"))
 
 

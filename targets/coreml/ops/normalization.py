@@ -60,7 +60,7 @@ def l2_norm(call: Call) -> Results:
 
 @op("local_response_norm")
 def local_response_norm(call: Call) -> Results:
-    """x / (k + alpha / size * sum of squares of ``size`` neighbouring channels) ** beta."""
+    """X / (k + alpha / size * sum of squares of ``size`` neighbouring channels) ** beta."""
     return F.local_response_norm(
         call.tensor("x"),
         call.integer("size"),

@@ -64,7 +64,7 @@ def _lstm_direction(call: Call, suffix: str, h: Tensor, c: Tensor, *, backward: 
 
 @op("lstm")
 def lstm(call: Call) -> Results:
-    """x (s, b, I) → sequence, last h, last c; gate order i, f, o, z; outputs stay aligned with their inputs."""
+    """X (s, b, I) → sequence, last h, last c; gate order i, f, o, z; outputs stay aligned with their inputs."""
     h, c = call.tensor("initial_h"), call.tensor("initial_c")
     direction = call.text("direction", "forward")
     if direction != "bidirectional":
@@ -77,7 +77,7 @@ def lstm(call: Call) -> Results:
 
 @op("gru")
 def gru(call: Call) -> Results:
-    """x (s, b, I) → sequence, last h; gate order r, o, z.
+    """X (s, b, I) → sequence, last h; gate order r, o, z.
 
     Without ``reset_after`` the reset gate multiplies h before its matrix product.
     """
@@ -103,7 +103,7 @@ def gru(call: Call) -> Results:
 
 @op("rnn")
 def rnn(call: Call) -> Results:
-    """x (s, b, I) → sequence, last h."""
+    """X (s, b, I) → sequence, last h."""
     x, h = call.tensor("x"), call.tensor("initial_h")
     weight_hh = call.tensor("weight_hh")
     backward = call.text("direction", "forward") == "reverse"

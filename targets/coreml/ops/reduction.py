@@ -17,8 +17,8 @@ def _product(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 
 
 _OPS: dict[str, Callable[[Tensor, list[int], bool], Tensor]] = {
-    "reduce_max": lambda x, axes, keep: torch.amax(x, axes, keep),
-    "reduce_min": lambda x, axes, keep: torch.amin(x, axes, keep),
+    "reduce_max": torch.amax,
+    "reduce_min": torch.amin,
     "reduce_mean": lambda x, axes, keep: (
         x.mean(axes, keep) if x.is_floating_point() else x.double().mean(axes, keep).to(x.dtype)
     ),

@@ -23,7 +23,9 @@ def topk(call: Call) -> Results:
 @op("argsort")
 def argsort(call: Call) -> Results:
     """Indices that sort along ``axis``, descending unless told otherwise."""
-    return torch.argsort(call.tensor("x"), dim=call.integer("axis", -1), descending=not call.flag("ascending"), stable=True)
+    return torch.argsort(
+        call.tensor("x"), dim=call.integer("axis", -1), descending=not call.flag("ascending"), stable=True
+    )
 
 
 @op("non_zero")

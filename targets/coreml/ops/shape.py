@@ -10,9 +10,7 @@ def reshape(call: Call) -> Results:
     """-1 is inferred; 0 takes the size of the axis of x at the same distance from the end, or 1 where there is none."""
     x, sizes = call.raw("x"), call.integers("shape")
     shift = x.dim() - len(sizes)
-    return x.reshape(
-        [size or (x.shape[axis + shift] if axis + shift >= 0 else 1) for axis, size in enumerate(sizes)]
-    )
+    return x.reshape([size or (x.shape[axis + shift] if axis + shift >= 0 else 1) for axis, size in enumerate(sizes)])
 
 
 @op("reshape_like")

@@ -30,7 +30,7 @@ def _indices(call: Call, x: Tensor) -> tuple[list[Tensor], list[int]]:
 
 @op("slice_by_index")
 def slice_by_index(call: Call) -> Results:
-    """numpy slicing: begin, end, stride and the three masks."""
+    """Numpy slicing: begin, end, stride and the three masks."""
     x = call.raw("x")
     places, dropped = _indices(call, x)
     for axis, index in enumerate(places):
@@ -48,8 +48,8 @@ def slice_by_size(call: Call) -> Results:
     """``size`` elements from ``begin`` along each axis; -1 means all that remain."""
     x = call.raw("x")
     for axis, (begin, size) in enumerate(zip(call.integers("begin"), call.integers("size"), strict=True)):
-        begin = begin + x.shape[axis] if begin < 0 else begin
-        x = x.narrow(axis, begin, x.shape[axis] - begin if size == -1 else size)
+        start = begin + x.shape[axis] if begin < 0 else begin
+        x = x.narrow(axis, start, x.shape[axis] - start if size == -1 else size)
     return x
 
 

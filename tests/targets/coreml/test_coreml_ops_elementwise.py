@@ -1,4 +1,5 @@
 """Element-wise ops and activations of the Core ML executor against numpy and scipy in float64."""
+# ruff: noqa: E501, PLW0108 - one case a row, read as a table
 
 import dataclasses
 
@@ -24,13 +25,13 @@ def unary(op, x, expected, **extra):
 
 
 def binary(op, x, y, expected, note="", **extra):
-    return Case(op, lambda mb, x, y: getattr(mb, op)(x=x, y=y), {"x": x, "y": y}, lambda x, y: expected(x, y), note, **extra)
+    return Case(
+        op, lambda mb, x, y: getattr(mb, op)(x=x, y=y), {"x": x, "y": y}, lambda x, y: expected(x, y), note, **extra
+    )
 
 
 def scaled(op, x, expected, note="", **constants):
-    return Case(
-        op, lambda mb, x: getattr(mb, op)(x=x, **constants), {"x": x}, lambda x: expected(x, **constants), note
-    )
+    return Case(op, lambda mb, x: getattr(mb, op)(x=x, **constants), {"x": x}, lambda x: expected(x, **constants), note)
 
 
 def gelu_tanh(x):
@@ -125,7 +126,12 @@ ACTIVATIONS = [
     scaled("softmax", X, lambda x, axis: scipy.special.softmax(x, axis), "axis1", axis=1),
 ]  # fmt: skip
 
-HALF = frozenset(case.id for case in UNARY + ACTIVATIONS) - {"logical_not", "cast-to-int", "cast-to-bool", "cast-to-half"}
+HALF = frozenset(case.id for case in UNARY + ACTIVATIONS) - {
+    "logical_not",
+    "cast-to-int",
+    "cast-to-bool",
+    "cast-to-half",
+}
 CASES = UNARY + BINARY + ACTIVATIONS
 FULL_BATCH = Batch(CASES)
 HALF_CASES = [

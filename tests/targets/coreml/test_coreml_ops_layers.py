@@ -1,11 +1,12 @@
 """Convolutions, pools, norms, reductions, products and recurrent layers against torch and numpy in float64."""
+# ruff: noqa: E501, PLW0108 - one case a row, read as a table
 
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from mil_program import Batch, Case, run
 
 from edgedeploy.errors import InputError
@@ -28,7 +29,9 @@ TG = normal(4, 2, 3, 3)
 
 
 def conv(note, x, weight, expected, **arguments):
-    return Case("conv", lambda mb, x: mb.conv(x=x, weight=weight, **arguments), {"x": x}, lambda x: expected(t(x)), note)
+    return Case(
+        "conv", lambda mb, x: mb.conv(x=x, weight=weight, **arguments), {"x": x}, lambda x: expected(t(x)), note
+    )
 
 
 def same(x, weight, strides, *, lower=False):
@@ -168,7 +171,11 @@ def reorder(tensor, order):
 def lstm_weights(suffix):
     order = [0, 1, 3, 2]
     get = lambda kind: getattr(LSTM, f"{kind}_l0{suffix}")  # noqa: E731
-    return [reorder(get("weight_ih"), order), reorder(get("weight_hh"), order), reorder(get("bias_ih") + get("bias_hh"), order)]
+    return [
+        reorder(get("weight_ih"), order),
+        reorder(get("weight_hh"), order),
+        reorder(get("bias_ih") + get("bias_hh"), order),
+    ]
 
 
 def lstm_expected(x, h, c):

@@ -1,11 +1,12 @@
 """Shape, slice, gather, scatter, build, sort and resize ops against numpy and torch definitions."""
+# ruff: noqa: E501, PLW0108 - one case a row, read as a table
 
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from mil_program import Batch, Case, run
 
 from edgedeploy.errors import InputError
@@ -99,9 +100,12 @@ BLOCKS = [
         x=normal(7, 2), axis=0, size=3, stride=2),
 ]  # fmt: skip
 # The inverses, by what undoes them.
-BLOCKS[3] = dataclasses.replace(BLOCKS[3], expected=lambda x: _inverse(lambda y: depth_to_space(y, 2), x, (1, 16, 2, 3)))
+BLOCKS[3] = dataclasses.replace(
+    BLOCKS[3], expected=lambda x: _inverse(lambda y: depth_to_space(y, 2), x, (1, 16, 2, 3))
+)
 BLOCKS[5] = dataclasses.replace(
-    BLOCKS[5], expected=lambda x: _inverse(lambda y: space_to_batch(y, (2, 3), [(0, 0), (0, 0)]), x, (1, 2, 4, 9))[:, :, 1:, :7]
+    BLOCKS[5],
+    expected=lambda x: _inverse(lambda y: space_to_batch(y, (2, 3), [(0, 0), (0, 0)]), x, (1, 2, 4, 9))[:, :, 1:, :7],
 )
 
 
@@ -214,11 +218,10 @@ def positions(size, count, mode):
 
 
 def bilinear(x, height, width, mode):
-    for axis, count in ((-2, height), (-1, width)):
-        size = x.shape[axis]
-        x = np.apply_along_axis(lambda row: np.interp(positions(len(row), count, mode), np.arange(len(row)), row), axis, x)  # noqa: B023
-        assert x.shape[axis] == count and size
-    return x
+    def line(row, count):
+        return np.interp(positions(len(row), count, mode), np.arange(len(row)), row)
+
+    return np.apply_along_axis(line, -1, np.apply_along_axis(line, -2, x, height), width)
 
 
 MODES = ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS", "UNALIGN_CORNERS")

@@ -1,4 +1,5 @@
 """Control flow, lists, states, classifiers, suppression and compressed weights; and that no kernel goes untested."""
+# ruff: noqa: E501 - one case a row, read as a table
 
 import itertools
 
@@ -93,7 +94,9 @@ def bits_of(codes, width):
 
 
 def constexpr(op, expansion, note="", target="iOS16", **arguments):
-    return Case(op, lambda mb, x: mb.add(x=x, y=getattr(mb, op)(**arguments)), {"x": X}, lambda x: x + expansion, note, target)
+    return Case(
+        op, lambda mb, x: mb.add(x=x, y=getattr(mb, op)(**arguments)), {"x": X}, lambda x: x + expansion, note, target
+    )
 
 
 BLOCK_SCALE = np.array([[0.5, 0.25], [0.1, 2.0]], np.float32)

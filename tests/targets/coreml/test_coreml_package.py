@@ -177,7 +177,9 @@ def test_a_spec_that_is_not_protobuf(copy):
         open_package(copy)
 
 
-@pytest.mark.parametrize("kind", ["uint1", "uint2", "uint3", "uint4", "uint6", "uint8", "int4", "int8", "int16", "int32"])
+@pytest.mark.parametrize(
+    "kind", ["uint1", "uint2", "uint3", "uint4", "uint6", "uint8", "int4", "int8", "int16", "int32"]
+)
 def test_weight_file_agrees_with_coremltools_own_reader(tmp_path, kind):
     from coremltools.converters.mil.mil import types
 
