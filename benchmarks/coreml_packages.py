@@ -1,6 +1,6 @@
 """Core ML packages without a Mac: conversion, both gates, size, agreement, speed and memory of the executor.
 
-    python benchmarks/coreml_packages.py [--photos DIR] [--count 400] [--only NAME ...]
+    python benchmarks/coreml_packages.py [--photos DIR] [--count 400] [--only NAME ...] [--part models photos]
 
 Every model is exported for iphone14pro and executed from the saved package. The photo part needs a folder of at
 least 300 ImageNet photos and is skipped clearly without one. There is no peer: no other tool executes an ML program
@@ -104,7 +104,7 @@ def efficientnet(photos: Path | None, count: int, root: Path) -> None:
     whole = sum(file.stat().st_size for file in twin.rglob("*") if file.is_file()) / 1e6
     sizes = {"float16": artefact.figures[0].value or 0.0}
     packages = {"float16": artefact}
-    for weights in ("int8", "palette6", "palette4"):
+    for weights in ("int8", "palette4"):
         packages[weights] = first(context(model, samples, root / weights, weights=weights))
         sizes[weights] = packages[weights].figures[0].value or 0.0
     few = {"image": images[:20]}
@@ -115,7 +115,7 @@ def efficientnet(photos: Path | None, count: int, root: Path) -> None:
     name = plain.model.inputs[0].name
     enough = len(names) >= 300
     for weights, package in packages.items():
-        subset = images if weights == "float16" or enough else images[:20]
+        subset = images if weights in ("float16", "int8") else images[:100]
         executor = Executor(package.path)
         outputs = [
             executor.run(feed(package.contract, package.details, {name: image[None]}))[package.contract.outputs[0].name]
@@ -158,12 +158,14 @@ def main() -> int:
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--part", nargs="*", default=["models", "photos"], choices=["models", "photos"])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
-        models(arguments.only, Path(folder) / "models")
-        if not arguments.only:
+        if "models" in arguments.part:
+            models(arguments.only, Path(folder) / "models")
+        if "photos" in arguments.part and not arguments.only:
             efficientnet(arguments.photos, arguments.count, Path(folder) / "efficientnet")
     return 0
 
