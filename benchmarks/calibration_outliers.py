@@ -4,8 +4,9 @@
 
 Six small convolution branches, each fed by another heavy-tailed distribution; 256 samples calibrate, 256 others judge.
 First every tensor: signal to quantization noise (dB) of its values under each method's range, and of `auto`, which
-should lie within 0.5 dB of the best (a tail that only the judging samples have can't be foreseen). Then the outputs of whole Q/DQ models, ours against each peer's under the peer's
-own number formats (onnxruntime: uint8 activations; ModelOpt: symmetric int8), all run by onnxruntime unoptimized.
+should lie within 0.5 dB of the best (a tail that only the judging samples have can't be foreseen). Then the outputs
+of whole Q/DQ models, ours against each peer's under the peer's own number formats (onnxruntime: uint8 activations;
+ModelOpt: symmetric int8), all run by onnxruntime unoptimized.
 """
 
 from __future__ import annotations

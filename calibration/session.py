@@ -77,15 +77,16 @@ class Calibration:
         Raises:
             InputError: the data hold NaN, or make a tensor NaN.
         """
-        path = self._cache / f"{table_key(self.provenance)}.npz" if self._cache else None
+        provenance = self.provenance
+        path = self._cache / f"{table_key(provenance)}.npz" if self._cache else None
         if path is not None and path.is_file():
             try:
-                return replace(load_table(path, self.provenance), provenance=self.provenance)
+                return replace(load_table(path, provenance), provenance=provenance)
             except InputError:
                 self._progress.note(f"The cached calibration table {path} is damaged; calibrating again.")
         observed = observed_tensors(self.graph)
         tensors = collect(self.graph, self.data, observed, self._folds(), self._progress)
-        table = CalibrationTable(self.provenance, tensors, observed.aliases, observed.clipped)
+        table = CalibrationTable(provenance, tensors, observed.aliases, observed.clipped)
         if path is not None:
             save_table(table, path)
         return table

@@ -1,5 +1,11 @@
 """The collector: exact statistics that neither order nor batching can change, and clear words for odd tensors."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -245,3 +251,34 @@ def activations(graph, array, name):
     model.graph.output.append(next(value for value in model.graph.value_info if value.name == name))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return np.concatenate([session.run([name], {"image": row[None]})[0] for row in array])
+
+
+def test_calibration_needs_no_torch():
+    script = (
+        "import sys, numpy as np; from calibration_graphs import one_op\n"
+        "from edgedeploy.calibration.dataset import ArrayDataset\n"
+        "from edgedeploy.calibration.session import Calibration\n"
+        "print(len(Calibration(one_op(), ArrayDataset({'x': np.ones((2, 4), np.float32)})).table.tensors))\n"
+        "print('torch' in sys.modules)"
+    )
+    support = str(Path(__file__).parents[1] / "support")
+    environment = {**os.environ, "PYTHONPATH": support}
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert result.stdout.split() == ["2", "False"], result.stderr
+
+
+def test_progress_is_told_of_every_sample():
+    class Spy:
+        seen: ClassVar[list] = []
+
+        def track(self, items, *, what, total=None):
+            for count, item in enumerate(items):
+                self.seen.append((what, count + 1, total))
+                yield item
+
+        def note(self, text):
+            raise AssertionError(text)
+
+    Calibration(one_op(), ArrayDataset({"x": np.eye(3, 4, dtype=np.float32)}), progress=Spy()).table  # noqa: B018
+    assert Spy.seen[-1] == ("Calibrating", 3, 3)
+    assert ("Checking data", 3, 3) in Spy.seen
