@@ -110,6 +110,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--peers", type=Path, default=Path("peers"))
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--warm", type=int, default=3)
     parser.add_argument("--only", default=",".join(NETWORKS))
     chosen = parser.parse_args()
     commands = converters(chosen.peers, chosen.work)
@@ -129,7 +130,7 @@ def main() -> None:
                 rows[name].whole_s.append(seconds)
                 rows[name].peak_mb = max(rows[name].peak_mb, peak)
                 if turn == 0:
-                    rows[name].warm_s = measure([*head, "3", *rest])[2]["warm_s"]
+                    rows[name].warm_s = measure([*head, str(chosen.warm), *rest])[2]["warm_s"]
                     rows[name].size = out.stat().st_size
                     rows[name].sqnr_db, rows[name].accuracy = quality(out, folder)
         report(network, rows)

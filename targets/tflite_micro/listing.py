@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edgedeploy.exporters.tflite_micro.flatbuffer import FILE_IDENTIFIER, schema
 
 from edgedeploy.errors import InputError
+from edgedeploy.exporters.tflite_micro.flatbuffer import FILE_IDENTIFIER, schema
 
 
 def operator_listing(path: Path) -> list[dict[str, Any]]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+from edgedeploy.errors import InputError
+from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.exporters.tflite_micro.estimates import KERNEL_MARGIN, measured_ram_figure
 from edgedeploy.exporters.tflite_micro.firmware.bundle import complete_firmware
+from edgedeploy.interfaces import Artefact, RunJob, RunResult
 from edgedeploy.targets.tflite_micro.codes import real, stored
 from edgedeploy.targets.tflite_micro.listing import operator_listing
 from edgedeploy.targets.tflite_micro.simulator import simulate
-
-from edgedeploy.errors import InputError
-from edgedeploy.evidence import Evidence, Figure
-from edgedeploy.interfaces import Artefact, RunJob, RunResult
 
 if TYPE_CHECKING:
     from edgedeploy.device_profiles.schema import DeviceProfile

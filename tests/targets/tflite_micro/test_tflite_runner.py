@@ -6,21 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgedeploy.calibration.dataset import ArrayDataset
-from edgedeploy.device_profiles.loader import load_profile
-from edgedeploy.exporters.tflite_micro.contract import contract_of
-from edgedeploy.exporters.tflite_micro.writer import write_tflite
-from edgedeploy.targets.tflite_micro.codes import real, stored
-from edgedeploy.targets.tflite_micro.listing import operator_listing
-from edgedeploy.targets.tflite_micro.runner import TfliteMicroRunner
-from edgedeploy.targets.tflite_micro.simulator import simulate
 from tflite_cases import all_cases
 from tflite_graphs import quantized
 from tflite_oracles import run_micro
 
+from edgedeploy.calibration.dataset import ArrayDataset
+from edgedeploy.device_profiles.loader import load_profile
 from edgedeploy.errors import InputError, ToolFailedError
 from edgedeploy.evidence import Evidence
+from edgedeploy.exporters.tflite_micro.contract import contract_of
+from edgedeploy.exporters.tflite_micro.writer import write_tflite
 from edgedeploy.interfaces import Artefact, RunJob
+from edgedeploy.targets.tflite_micro.codes import real, stored
+from edgedeploy.targets.tflite_micro.listing import operator_listing
+from edgedeploy.targets.tflite_micro.runner import TfliteMicroRunner
+from edgedeploy.targets.tflite_micro.simulator import simulate
 from edgedeploy.tensors import PortSpec
 
 #: Case → does the recorded total say the smallest arena? In models of one or two operators what is allocated and given
