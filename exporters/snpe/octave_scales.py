@@ -25,7 +25,9 @@ def octaves(
 
     """
     rows = weights.astype(np.float64)
-    exact = np.maximum(np.abs(rows).max(axis=1) / limit, 2.0**-60)
+    exact = np.abs(rows).max(axis=1) / limit
+    live = exact > 0
+    exact[~live] = exact[live].mean() if live.any() else 1.0  # no weights: the scale decides only how fine the bias is
     best, least = exact, np.inf
     for fraction in np.arange(_TRIED) / _TRIED:
         base = exact.max() * 2.0**-fraction

@@ -197,6 +197,14 @@ def test_scales_are_octaves_apart_and_round_well():
     assert 10 * np.log10((rows**2).sum(1) / (error**2).sum(1)).min() > 33
 
 
+def test_a_row_without_weights_gets_a_scale_like_the_others():
+    rows = weights(8, 32)
+    rows[3] = 0
+    scales = octaves(rows, 127)
+    assert scales[[0, 1, 2, 4]].min() / 2 <= scales[3] <= scales.max() * 2
+    assert (octaves(np.zeros((2, 4), np.float32), 127) > 0).all()
+
+
 def test_only_even_weights_share_one_scale():
     even, uneven = weights(32, 64), weights(32, 64, seed=2)
     uneven[0] *= 100
