@@ -104,12 +104,18 @@ def gates(profile: DeviceProfile, chosen: Plan) -> Quality:
 
 
 def _clipped(artefact: Artefact, calibration: Calibration) -> float | None:
-    """Share of calibration values outside the artefact's ranges; ``None`` where it shows no Q/DQ graph or has none."""
+    """Share of calibration values outside the artefact's ranges: the exporter's figure, else counted on its graph."""
     import onnx
 
     from edgedeploy.calibration.clipping import clipped_fraction
 
+    stated = artefact.details.get("clipped_fraction")
+    if isinstance(stated, int | float):
+        return float(stated)
     graph = artefact.folder / (artefact.emulation or artefact.main)
     if artefact.scheme.startswith("float") or graph.suffix != ".onnx":
         return None
-    return clipped_fraction(onnx.load(graph), calibration.table)
+    model = onnx.load(graph)
+    # Asking for the table may cost a whole calibration: not for a candidate without quantized activations.
+    quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    return clipped_fraction(model, calibration.table) if quantized else None

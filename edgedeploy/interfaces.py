@@ -96,6 +96,8 @@ class ExportContext:
         options: backend options from the command line, checked by the exporter (unknown ones are errors).
         pinned: make only this candidate (``--candidate`` or deploy.lock).
         rejections: what the pipeline found wrong with the candidates made so far.
+        labels: class names of the judged output, where deploy.toml gives them; for integration code.
+        preprocessing: what the model's preprocessing does, one line of text by input name; for integration code.
     """
 
     model: LoadedModel
@@ -107,6 +109,8 @@ class ExportContext:
     pinned: str | None = None
     progress: Progress = field(default_factory=NoProgress)
     rejections: list[Rejection] = field(default_factory=list)
+    labels: tuple[str, ...] = ()
+    preprocessing: Mapping[str, str] = field(default_factory=dict)
 
 
 class Exporter(Protocol):

@@ -185,15 +185,15 @@ def _remove_outdated(destination: Path) -> None:
 def _notes(trials: list[Trial], trial: Trial, selection: Selection) -> tuple[str, ...]:
     notes = list(trial.result.notes)
     if selection is Selection.FASTEST and trial.artefact.scheme != "float32":
-        float_times = [item.latency_ms for item in trials if item.artefact.scheme == "float32" and item.latency_ms]
-        if trial.latency_ms is not None and float_times and trial.latency_ms > float_times[0]:
+        float_times = [item.pace_ms for item in trials if item.artefact.scheme == "float32" and item.pace_ms]
+        if trial.pace_ms is not None and float_times and trial.pace_ms > float_times[0]:
             notes.append(
                 f"{trial.artefact.candidate} is slower than FP32 on this machine: {_times(trial, float_times[0])}"
             )
-        elif trial.latency_ms is not None and not float_times:
+        elif trial.pace_ms is not None and not float_times:
             notes.append(f"only {trial.artefact.candidate} was made: its speed was not compared with FP32")
     return tuple(notes)
 
 
 def _times(trial: Trial, float_ms: float) -> str:
-    return f"{trial.latency_ms:.3g} ms against {float_ms:.3g} ms"
+    return f"{trial.pace_ms:.3g} ms against {float_ms:.3g} ms"

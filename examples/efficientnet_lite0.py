@@ -22,8 +22,9 @@ name = "efficientnet-lite0"
 inputs = ["image:1x3x224x224:float32"]
 
 [preprocessing.image]
-resize_shorter = 256
+resize = 256
 crop = [224, 224]
+scale = 1.0
 mean = [127.0, 127.0, 127.0]
 std = [128.0, 128.0, 128.0]
 

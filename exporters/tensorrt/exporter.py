@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from edgedeploy.calibration.clipping import clipped_fraction
 from edgedeploy.calibration.quantizer.quantize import quantize
 from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.exporters.tensorrt.cache import CalibrationCache
@@ -28,7 +29,7 @@ from edgedeploy.exporters.tensorrt.placement import (
     with_attention,
     with_depthwise,
 )
-from edgedeploy.exporters.tensorrt.ranges import cache_scales, clipped_fraction
+from edgedeploy.exporters.tensorrt.ranges import cache_scales
 from edgedeploy.exporters.tensorrt.report import describe_gate, describe_size
 from edgedeploy.exporters.tensorrt.settings import Settings, read_settings
 from edgedeploy.exporters.tensorrt.size import estimate_engine_size

@@ -1,12 +1,9 @@
-"""What the shared calibration table says for this backend: the cache's scales, and what the ranges clip."""
+"""What the shared calibration table says for this backend: the cache's scales."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
-
-import numpy as np
-import onnx
 
 from edgedeploy.calibration.schemes import TENSORRT
 from edgedeploy.exporters.tensorrt.cache import scale_of
@@ -34,21 +31,3 @@ def cache_scales(graph: Graph, table: CalibrationTable, names: Mapping[str, str]
             found = table.range(known, TENSORRT.activation, METHOD)
             scales[names.get(name, name)] = scale_of(found.low, found.high)
     return scales
-
-
-def clipped_fraction(model: onnx.ModelProto, table: CalibrationTable) -> float:
-    """Share of the quantized activations' calibration values that lie outside their ranges.
-
-    Args:
-        model: the Q/DQ graph, tensors under their captured names.
-        table: the table it was quantized with.
-    """
-    outside = total = 0
-    for name in {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}:
-        if name not in table:
-            continue
-        histogram = table.statistics(name).histogram
-        bound = table.range(name, TENSORRT.activation).magnitude
-        outside += int(histogram.counts[np.abs(histogram.inner) >= bound].sum())
-        total += histogram.total
-    return outside / total if total else 0.0
