@@ -175,7 +175,6 @@ class Silero(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         import silero_vad
-        from safetensors.torch import load_file
 
         self.stft_conv = nn.Conv1d(1, 258, 256, 128, bias=False)
         self.conv1 = nn.Conv1d(129, 128, 3, 1, 1)
@@ -184,8 +183,16 @@ class Silero(nn.Module):
         self.conv4 = nn.Conv1d(64, 128, 3, 1, 1)
         self.lstm_cell = nn.LSTMCell(128, 128)
         self.final_conv = nn.Conv1d(128, 1, 1)
-        folder = Path(silero_vad.__file__).parent / "data"
-        self.load_state_dict(load_file(folder / "silero_vad_16k.safetensors"))
+        trained = torch.jit.load(Path(silero_vad.__file__).parent / "data" / "silero_vad.jit")._model.state_dict()
+        names = {
+            "stft.forward_basis_buffer": "stft_conv.weight",
+            "decoder.rnn.": "lstm_cell.",
+            "decoder.decoder.2.": "final_conv.",
+        }
+        names |= {f"encoder.{number}.reparam_conv.": f"conv{number + 1}." for number in range(4)}
+        for old, new in names.items():
+            trained = {key.replace(old, new): value for key, value in trained.items()}
+        self.load_state_dict(trained)
 
     def forward(self, x: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         spectrum = self.stft_conv(F.pad(x.unsqueeze(1), (0, 64), "reflect"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -58,12 +59,13 @@ def quantize_activations(model: Any, feeds: Iterable[Mapping[str, NDArray[Any]]]
     ct = coremltools()
     from coremltools.optimize.coreml import _post_training_quantization as quantization
 
-    samples = list(feeds)
+    samples = iter(feeds)
+    first = next(samples)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.mlpackage"
         with quiet():
             model.save(str(path))
-        ranges = activation_ranges(path, samples)
+        ranges = activation_ranges(path, itertools.chain([first], samples))
     optimizer = ct.optimize.coreml
     config = optimizer.OptimizationConfig(
         optimizer.experimental.OpActivationLinearQuantizerConfig(mode="linear_symmetric")
@@ -74,7 +76,7 @@ def quantize_activations(model: Any, feeds: Iterable[Mapping[str, NDArray[Any]]]
     quantization._get_activation_calibration_stats = lambda *_, **__: ranges
     try:
         with quiet():
-            return quantization.linear_quantize_activations(model, config, [dict(samples[0])])
+            return quantization.linear_quantize_activations(model, config, [dict(first)])
     finally:
         quantization._get_activation_calibration_stats = original
 

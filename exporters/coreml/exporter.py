@@ -195,13 +195,21 @@ def _artefact(
     user = {"edgedeploy.model_sha256": context.model.sha256, "edgedeploy.graph_sha256": context.graph.sha256}
     path = save_package(model, folder / PACKAGE, dict(options.metadata), user)
     package = open_package(path)
-    advice = advise(read_function(package), twin.modules)
+    function = read_function(package)
+    advice = advise(function, twin.modules)
+    compressed = sum(operation.type.startswith("constexpr_") for operation in function.block.operations)
+    if not options.weights.startswith("float") and not compressed:
+        context.progress.note(
+            f"Core ML: weights={options.weights} changed nothing: every weight is under 2,048 elements, or its "
+            "input channels do not divide into blocks of 32."
+        )
     details |= {
         "route": twin.captured.route,
         "deployment_target": options.target,
         "specification_version": package.spec.specificationVersion,
         "weights": options.weights,
         "activations": options.activations,
+        "compressed_weights": compressed,
         "kept_float32": sorted(keep),
         "float32_twin": f"../{twin.folder.name}",
         "ane_advice": [str(remark) for remark in advice],

@@ -108,6 +108,7 @@ def test_int4_weights_per_block_take_an_eighth(tmp_path):
     artefact = first(context)
     result = run(artefact, context, samples)
     assert result.details["op_counts"]["constexpr_blockwise_shift_scale"] == 2
+    assert artefact.details["compressed_weights"] == 2
     twin = open_package(artefact.folder / artefact.details["float32_twin"] / artefact.main)
     assert open_package(artefact.path).weight_bytes < 0.2 * twin.weight_bytes
     expected = reference(context, samples)
