@@ -19,7 +19,6 @@ from pathlib import Path
 
 import coreml_models
 import numpy as np
-import psutil
 import torch
 
 from edgedeploy.calibration.dataset import ArrayDataset
@@ -134,8 +133,6 @@ def efficientnet(photos: Path | None, count: int, root: Path) -> None:
 
 def speed(artefact: Artefact, first_sample: coreml_models.Samples) -> None:
     """CPU time an image and memory, float16 mode, one thread."""
-    process = psutil.Process()
-    before = process.memory_info().rss
     executor = Executor(artefact.path)
     sample = feed(artefact.contract, artefact.details, first_sample)
     executor.run(sample)
@@ -145,11 +142,10 @@ def speed(artefact: Artefact, first_sample: coreml_models.Samples) -> None:
         executor.run(sample)
         times.append(time.process_time() - start)
     weights = executor.package.weight_bytes
-    grown = process.memory_info().rss - before
     print(
         f"  executor, float16 mode: {statistics.median(times):.3f} CPU s an image (median of {len(times)}); "
         f"activations at most {executor.peak_bytes / 1e6:.1f} MB, weights {weights / 1e6:.1f} MB (mapped): "
-        f"{(executor.peak_bytes + weights) / weights:.2f}x; process grew {grown / weights:.2f}x the weights"
+        f"together {(executor.peak_bytes + weights) / weights:.2f}x the weights"
     )
 
 
