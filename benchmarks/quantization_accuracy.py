@@ -3,9 +3,9 @@
     python benchmarks/quantization_accuracy.py [--photos DIR] [--modelopt-python PATH] [--calibration 64]
 
 Trained weights, real photos. Each scheme's Q/DQ graph is simulated with ONNX Runtime's optimizations off, on photos
-that calibration did not see; ranges by ``auto``, no layer kept at higher precision. The peers quantize the same captured
-graph with the same photos, by each of their methods, and are simulated alike; ModelOpt needs an environment of its own
-(pip install torch "nvidia-modelopt[onnx]"), named by --modelopt-python. Intervals are Wilson's at 95 %.
+that calibration did not see; ranges by ``auto``, no layer kept at higher precision. The peers quantize the same
+captured graph with the same photos, by each of their methods, and are simulated alike; ModelOpt needs an environment
+of its own (pip install torch "nvidia-modelopt[onnx]"), named by --modelopt-python. Intervals are Wilson's at 95 %.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def captured(folder: Path) -> object:
 
 
 def onnxruntime_models(path: Path, name: str, images: np.ndarray, folder: Path) -> Iterator[tuple[str, Path]]:
-    """onnxruntime's static quantizer, per channel, by each of its calibration methods."""
+    """Quantize with onnxruntime's static quantizer, per channel, by each of its methods."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     class Reader:

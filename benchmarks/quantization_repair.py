@@ -75,7 +75,7 @@ def uneven(graph, table, seed: int = 0):
         shape = (-1, 1, 1, 1) if depthwise else (1, -1, 1, 1)
         values[second.input[1]] = values[second.input[1]] / factor.reshape(shape)
     for tensor in model.graph.initializer:
-        if values[tensor.name].dtype == np.float32:
+        if values[tensor.name].dtype.kind == "f":
             tensor.CopyFrom(onnx.numpy_helper.from_array(values[tensor.name].astype(np.float32), tensor.name))
     return replace(graph, model=model)
 
@@ -120,7 +120,7 @@ def main() -> int:
     per_tensor = replace(TFLITE, weight=replace(TFLITE.weight, per_channel=False), higher=None)
     rescaled = uneven(graph, Calibration(graph, calibration).table)
     print("1. Per-tensor weights, int8 activations: repairs one by one")
-    for label, start in (("as trained", graph), ("channels made uneven", rescaled)):
+    for label, start in (("channels made uneven", rescaled), ("as trained", graph)):
         row(f"{label}: float", start.model)
         table = Calibration(start, calibration).table
         row(f"{label}: min/max", quantize(start, Fixed(table, "minmax"), per_tensor, bias_correction=False))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from edgedeploy.calibration.quantizer.plan import RangeTable
+    from edgedeploy.calibration.quantizer.table import RangeTable
     from edgedeploy.calibration.scheme import Scheme
     from edgedeploy.graph.graph import Graph
 

@@ -18,6 +18,7 @@ class IntegerFormat:
         narrow: leaves out the lowest code of a signed format, so that the range is exactly symmetric.
         per_channel: one scale per output channel (weights only).
         reduced: one bit less is used of each code (x86 without VNNI saturates 8-bit pair sums).
+        octaves: per-channel scales are a power of two apart (Hexagon beside 16-bit activations).
     """
 
     bits: int = 8
@@ -26,6 +27,7 @@ class IntegerFormat:
     narrow: bool = False
     per_channel: bool = False
     reduced: bool = False
+    octaves: bool = False
 
     @property
     def qmin(self) -> int:
@@ -41,7 +43,7 @@ class IntegerFormat:
 
     @property
     def dtype(self) -> str:
-        """numpy name of the storage type ("int8", "uint16"; 4 bits are "int4"/"uint4")."""
+        """Return the numpy name of the storage type ("int8", "uint16"; 4 bits are "int4"/"uint4")."""
         return f"{'int' if self.signed else 'uint'}{self.bits}"
 
 

@@ -17,7 +17,7 @@ from edgedeploy.progress import NoProgress, Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgedeploy.calibration.quantizer.plan import RangeTable
+    from edgedeploy.calibration.quantizer.table import RangeTable
     from edgedeploy.calibration.scheme import Scheme
     from edgedeploy.graph.graph import Graph
 

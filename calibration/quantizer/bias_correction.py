@@ -15,8 +15,9 @@ import onnx
 from onnx import numpy_helper
 
 from edgedeploy.calibration.quantizer.operands import Role, roles
-from edgedeploy.calibration.quantizer.plan import Plan, RangeTable
+from edgedeploy.calibration.quantizer.plan import Plan
 from edgedeploy.calibration.quantizer.selection import bias_add
+from edgedeploy.calibration.quantizer.table import RangeTable
 from edgedeploy.calibration.quantizer.topology import Topology, attribute
 
 if TYPE_CHECKING:

@@ -85,7 +85,8 @@ def activation_encoding(low: float, high: float, form: IntegerFormat) -> Encodin
     grid = affine(safe_range(low, high), form)
     scale = np.asarray(max(grid.scale, _SMALLEST_SCALE), np.float32)
     # Runtimes drop a Clip before QuantizeLinear only where the largest code does not lie above its bound.
-    while grid.zero_point == form.qmin and (form.qmax - form.qmin) * np.float64(scale) > high > 0 == low:
+    span = form.qmax - form.qmin
+    while grid.zero_point == form.qmin and span * np.float64(scale) > high > 0 == low and scale > _SMALLEST_SCALE:
         scale = np.asarray(np.nextafter(scale, np.float32(0)), np.float32)
     return Encoding(scale, np.array(grid.zero_point, np.int64), form)
 
@@ -113,7 +114,7 @@ def weight_encoding(
         input_scale: scale of the activation that the weight multiplies.
 
     A channel of few weights (depthwise) gets the scale, up to a fifth coarser than its range needs, on whose grid its
-    weights lie best. A channel without weights gets the mean scale of the others: its scale decides only how fine its bias is.
+    weights lie best. A channel without weights gets the mean scale of the others: it decides only how fine its bias is.
     """
     rows = values.reshape(1, -1) if axis is None else np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
     low = np.minimum(rows.min(axis=1, initial=0.0), 0.0).astype(np.float64)

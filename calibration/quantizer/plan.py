@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from edgedeploy.calibration.histogram import EXTREME
 from edgedeploy.calibration.quantizer.encoding import (
     Encoding,
     activation_encoding,
@@ -14,78 +17,13 @@ from edgedeploy.calibration.quantizer.encoding import (
 )
 from edgedeploy.calibration.quantizer.operands import Role, roles
 from edgedeploy.calibration.quantizer.selection import Selection
+from edgedeploy.calibration.quantizer.table import RangeTable, constant_range, tensor_range
 from edgedeploy.calibration.quantizer.topology import Topology
 from edgedeploy.calibration.quantizer.weights import plan_weights
-from edgedeploy.calibration.ranges import Range
 from edgedeploy.calibration.scheme import IntegerFormat, Placement, Scheme
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx
-    from numpy.typing import NDArray
-
-
-class TensorRange(Protocol):
-    """The real range that a tensor's codes must hold."""
-
-    @property
-    def low(self) -> float:
-        """Smallest value."""
-        ...
-
-    @property
-    def high(self) -> float:
-        """Largest value."""
-        ...
-
-
-class ChannelMeans(Protocol):
-    """Means per channel along an axis."""
-
-    @property
-    def axis(self) -> int:
-        """The channel axis."""
-        ...
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """Shape (channels,)."""
-        ...
-
-
-class Statistics(Protocol):
-    """What bias correction needs to know of a tensor."""
-
-    @property
-    def name(self) -> str:
-        """The tensor that was observed: another one where this one only reorders its values."""
-        ...
-
-    @property
-    def channels(self) -> ChannelMeans | None:
-        """Means per channel, ``None`` for a tensor without a channel axis."""
-        ...
-
-
-class RangeTable(Protocol):
-    """What `quantize` needs of a calibration table."""
-
-    def statistics(self, tensor: str) -> Statistics:
-        """What is known of a float tensor."""
-        ...
-
-    def range(self, tensor: str, fmt: IntegerFormat) -> TensorRange:
-        """The chosen range of a float tensor for a number format."""
-        ...
-
-
-def tensor_range(name: str, form: IntegerFormat, topology: Topology, table: RangeTable) -> TensorRange:
-    """Range that a tensor's codes must hold: what nothing but a Relu or Clip reads need only hold what passes it."""
-    readers = topology.consumers.get(name, ())
-    if not readers or name in topology.outputs or any(node.op_type not in {"Relu", "Clip"} for node, _ in readers):
-        return table.range(name, form)
-    passed = [tensor_range(node.output[0], form, topology, table) for node, _ in readers]
-    return Range(min(item.low for item in passed), max(item.high for item in passed))
 
 
 Edge = tuple[str, int]
@@ -234,9 +172,9 @@ class _Everywhere:
                 continue
             for source, role in zip(node.input, self._roles.get(node.name, ()), strict=False):
                 if role is Role.CONSTANT:
-                    values = self._topology.value(source)
-                    lows.append(float(values.min(initial=0)))
-                    highs.append(float(values.max(initial=0)))
+                    held = constant_range(self._topology.value(source))
+                    lows.append(held.low)
+                    highs.append(held.high)
         return activation_encoding(min(lows), max(highs), form)
 
     def _format(self, node: onnx.NodeProto) -> IntegerFormat:
@@ -263,12 +201,12 @@ class _Everywhere:
                 plan.read[edge] = self._read(node, name, form, moves)
             elif role is Role.CONSTANT and edge not in plan.constants:
                 values = self._topology.value(name)
-                if moves:
+                held = constant_range(values)
+                # The filler of a mask saturates where the result does.
+                if moves or np.abs(values).max(initial=0.0) >= EXTREME:
                     plan.constants[edge] = self._encoding(node.output[0])
                 else:
-                    plan.constants[edge] = activation_encoding(
-                        float(values.min(initial=0)), float(values.max(initial=0)), form
-                    )
+                    plan.constants[edge] = activation_encoding(held.low, held.high, form)
         plan_weights(node, parts, self._topology, self._scheme, self._selection, plan.read, plan.constants)
 
     def _read(self, node: onnx.NodeProto, name: str, form: IntegerFormat, moves: bool) -> Encoding:
@@ -294,10 +232,8 @@ def _plan_inputs(topology: Topology, selection: Selection, table: RangeTable, sc
                 if role is Role.ACTIVATION:
                     read(node, position)
                 elif role is Role.CONSTANT:
-                    values = topology.value(node.input[position])
-                    plan.constants[node.name, position] = activation_encoding(
-                        float(values.min(initial=0)), float(values.max(initial=0)), scheme.activation
-                    )
+                    held = constant_range(topology.value(node.input[position]))
+                    plan.constants[node.name, position] = activation_encoding(held.low, held.high, scheme.activation)
             plan_weights(node, parts, topology, scheme, selection, plan.read, plan.constants)
         elif scheme.residual_one_branch and node.op_type == "Add":
             branch = _other_branch(node, topology, selection)

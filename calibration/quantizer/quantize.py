@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from edgedeploy.calibration.quantizer.absorb import absorb_activations
 from edgedeploy.calibration.quantizer.bias_correction import correct_biases
 from edgedeploy.calibration.quantizer.emit import emit
-from edgedeploy.calibration.quantizer.plan import RangeTable, make_plan
+from edgedeploy.calibration.quantizer.plan import make_plan
 from edgedeploy.calibration.quantizer.prepare import prepared
 from edgedeploy.calibration.quantizer.selection import select
+from edgedeploy.calibration.quantizer.table import RangeTable
 from edgedeploy.calibration.quantizer.topology import index
 from edgedeploy.errors import InputError
 

@@ -13,6 +13,7 @@ from edgedeploy.calibration.quantizer.operands import Role, weight_axis
 from edgedeploy.calibration.quantizer.selection import Selection
 from edgedeploy.calibration.quantizer.topology import Topology, attribute
 from edgedeploy.calibration.scheme import IntegerFormat, Scheme
+from edgedeploy.errors import InputError
 
 if TYPE_CHECKING:
     import onnx
@@ -38,6 +39,11 @@ def plan_weights(
     if Role.WEIGHT in parts:
         position = parts.index(Role.WEIGHT)
         values = topology.value(node.input[position])
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"Weight {node.input[position]!r} of {node.name!r} holds NaN or infinity.",
+                remedy="Repair the model: no integer format can hold it.",
+            )
         form = scheme.weight_format(node.op_type, node.name)
         axis = weight_axis(node, values.ndim, scheme.weight_axis.get(node.op_type, 0)) if form.per_channel else None
         largest = None if bias is None else _largest_per_scale(topology.value(bias.tensor), groups)

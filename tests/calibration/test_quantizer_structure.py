@@ -326,3 +326,20 @@ def test_the_same_input_gives_the_same_bytes():
     table, _ = calibrated(graph)
     first, second = (quantize(graph, table, TFLITE).SerializeToString(deterministic=True) for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize("scheme", [TFLITE, QNN_A8W8, QNN_A16W8, ONNXRUNTIME_X86, TENSORRT], ids=lambda s: s.name)
+def test_a_mask_still_masks_after_rounding(scheme):
+    graph = cases.attention(masked=True)
+    table, samples = calibrated(graph)
+    assert error_db(graph, quantize(graph, table, scheme), samples) > 15
+
+
+def test_a_weight_that_is_not_finite_is_named():
+    weight = normal(4, 4, 1, 1)
+    graph = graph_from_text("w (float[1, 4, 2, 2] x) => (float[1, 4, 2, 2] y) { y = Conv(x, kernel) }", kernel=weight)
+    table, _ = calibrated(graph)
+    weight[0] = np.inf
+    graph.model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, "kernel"))
+    with pytest.raises(InputError, match=r"'kernel'.*NaN or infinity"):
+        quantize(graph, table, TFLITE)
