@@ -18,7 +18,6 @@ class IntegerFormat:
         narrow: leaves out the lowest code of a signed format, so that the range is exactly symmetric.
         per_channel: one scale per output channel (weights only).
         reduced: one bit less is used of each code (x86 without VNNI saturates 8-bit pair sums).
-        octaves: per-channel scales are a power of two apart (Hexagon beside 16-bit activations).
     """
 
     bits: int = 8
@@ -27,7 +26,6 @@ class IntegerFormat:
     narrow: bool = False
     per_channel: bool = False
     reduced: bool = False
-    octaves: bool = False
 
     @property
     def qmin(self) -> int:

@@ -33,10 +33,19 @@ FRAGILE_DB = 35.0
 
 @dataclass(frozen=True)
 class Precision:
-    """A scheme and the tensors that it stores in its other format (``Scheme.higher``)."""
+    """How to quantize.
+
+    Attributes:
+        scheme: the rules.
+        other: tensors stored in the scheme's other format (``Scheme.higher``).
+        spaced: per-channel weight scales are a power of two apart (see `octave_scales`). Biases are then not
+            corrected: a correction would be for the weights before.
+
+    """
 
     scheme: Scheme
     other: frozenset[str]
+    spaced: bool = False
 
 
 def a8w8(graph: Graph) -> Precision:
@@ -61,14 +70,15 @@ def a16w8(graph: Graph) -> Precision:
     """16-bit activations, 8-bit weights; 8 bits for ops that 16 bits make wrong."""
     fixed = {**QNN_A16W8.fixed_outputs, **_FIXED_16}
     scheme = replace(_slim(QNN_A16W8, graph.model), fixed_outputs=fixed, higher=QNN_A8W8.activation)
-    return Precision(scheme, _around(graph.model, ONLY_8_BIT))
+    return Precision(scheme, _around(graph.model, ONLY_8_BIT), spaced=True)
 
 
 def apply(precision: Precision, graph: Graph, table: CalibrationTable) -> onnx.ModelProto:
     """Quantize a graph as Hexagon computes it."""
-    model = quantize(graph, table, precision.scheme, higher=precision.other)
+    model = quantize(graph, table, precision.scheme, higher=precision.other, bias_correction=not precision.spaced)
     narrow_operands(model, table, QNN_A8W8.activation)
-    space_scales(model, graph.model)
+    if precision.spaced:
+        space_scales(model, graph.model)
     return model
 
 
