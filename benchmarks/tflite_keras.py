@@ -105,7 +105,8 @@ def check(work: Path) -> None:
         accuracy = [float((scores.argmax(1) == labels).mean()) for scores in (wanted, got)]
         print(
             f"{name}: ONNX differs from Keras by {float_difference:.1e}; int8 {sqnr:.1f} dB, top-1 {accuracy[0]:.3f} → "
-            f"{accuracy[1]:.3f}, {len(written.content)} bytes, arena {found.arena_bytes}, {', '.join(written.model.builtins)}"
+            f"{accuracy[1]:.3f}, {len(written.content)} bytes, arena {found.arena_bytes}, "
+            f"{', '.join(written.model.builtins)}"
         )
 
 

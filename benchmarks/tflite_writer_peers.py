@@ -87,6 +87,23 @@ def quality(path: Path, folder: Path) -> tuple[float, float]:
     return 10 * np.log10(float(np.square(wanted).sum()) / noise), accuracy
 
 
+def fit(path: Path, folder: Path) -> str:
+    """What the model takes on a microcontroller, and the float model's accuracy."""
+    from edgedeploy.targets.tflite_micro.listing import operator_listing
+    from edgedeploy.targets.tflite_micro.simulator import simulate
+
+    with np.load(folder / "eval.npz") as stored:
+        sample, labels, wanted = stored["inputs"][:1], stored["labels"][:EVALUATED], stored["outputs"][:EVALUATED]
+    shape = sample.transpose(0, 2, 3, 1).shape if sample.ndim == 4 else sample.shape
+    found = simulate(path, [np.zeros((1, *shape), np.int8)], 1, folder / "arena")
+    operators = {row["operator"] for row in operator_listing(path)}
+    float_accuracy = float((wanted.argmax(1) == labels).mean())
+    return (
+        f"arena {found.arena_bytes:,} bytes (recorded {found.recorded_bytes:,}), file {path.stat().st_size:,} bytes, "
+        f"float top-1 {float_accuracy:.3f}, {'a' if 'TRANSPOSE' in operators else 'no'} TRANSPOSE"
+    )
+
+
 def converters(peers: Path, work: Path) -> dict[str, list[str]]:
     """Command of each converter that is present, up to its arguments after OUT and WARM."""
     found = {
@@ -120,19 +137,30 @@ def main() -> None:
             print(f"{network}: skipped, python benchmarks/tflite_networks.py {chosen.work} makes it")
             continue
         rows = {name: Row() for name in commands}
+        failed: set[str] = set()
         for turn in range(chosen.repeat):
             for name, (python, script, *rest) in commands.items():
+                if name in failed:
+                    continue
                 out = folder / f"{name.replace(' ', '_').replace('/', '')}.tflite"
                 head = [python, script, str(folder), str(out)]
                 if "known" in name and turn == 0:
                     measure([*head, "0", *rest])
-                seconds, peak, _ = measure([*head, "0", *rest])
+                try:
+                    seconds, peak, _ = measure([*head, "0", *rest])
+                except subprocess.CalledProcessError:
+                    print(f"{network}: {name} failed")
+                    failed.add(name)
+                    del rows[name]
+                    continue
                 rows[name].whole_s.append(seconds)
                 rows[name].peak_mb = max(rows[name].peak_mb, peak)
                 if turn == 0:
                     rows[name].warm_s = measure([*head, str(chosen.warm), *rest])[2]["warm_s"]
                     rows[name].size = out.stat().st_size
                     rows[name].sqnr_db, rows[name].accuracy = quality(out, folder)
+                    if "known" in name:
+                        print(f"{network}: {fit(out, folder)}")
         report(network, rows)
 
 

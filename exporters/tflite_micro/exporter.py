@@ -111,6 +111,8 @@ class TfliteMicroExporter:
             context.profile,
             content=None if vela is None else vela.path.read_bytes(),
             peak_bytes=None if vela is None else round(vela.sram_kb * KIB),
+            labels=context.labels,
+            preprocessing=context.preprocessing,
         )
         write_firmware(folder / FIRMWARE, firmware)
         return Artefact(

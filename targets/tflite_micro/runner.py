@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedeploy.errors import InputError
 from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.exporters.tflite_micro.estimates import KERNEL_MARGIN, measured_ram_figure
 from edgedeploy.exporters.tflite_micro.firmware.bundle import complete_firmware
+from edgedeploy.exporters.tflite_micro.firmware.check import COMPILER, CORES, check_sources
 from edgedeploy.interfaces import Artefact, RunJob, RunResult
 from edgedeploy.targets.tflite_micro.codes import real, stored
 from edgedeploy.targets.tflite_micro.listing import operator_listing
@@ -61,7 +64,8 @@ class TfliteMicroRunner:
             arena = (found.arena_bytes, margin)
             figures = (measured_ram_figure(*arena),)
         name = str(artefact.details.get("model_name", "model"))
-        complete_firmware(artefact.folder / FIRMWARE, name, arena, inputs, found.outputs)
+        completed = complete_firmware(artefact.folder / FIRMWARE, name, arena, inputs, found.outputs)
+        compiled = compiled_sizes(artefact.folder / FIRMWARE, job.profile) if completed else None
         return RunResult(
             outputs,
             Evidence.SIMULATOR,
@@ -72,9 +76,22 @@ class TfliteMicroRunner:
                 "recorded_arena_bytes": found.recorded_bytes,
                 "allocations": found.allocations,
                 "operators": operator_listing(artefact.path),
+                "firmware_compiled": compiled or "not compiled: no cross compiler for this core here",
                 "tflite_micro": metadata.version("tflite-micro"),
             },
         )
+
+
+def compiled_sizes(folder: Path, profile: DeviceProfile) -> dict[str, int] | None:
+    """Bytes of the compiled model sources; ``None`` where no cross compiler for the core is installed.
+
+    Raises:
+        ToolFailedError: the compiler refused a generated source.
+    """
+    if shutil.which(COMPILER) is None or profile.hardware.cpu not in CORES:
+        return None
+    found = check_sources(folder, profile.hardware.cpu)
+    return {"text": found.text, "data": found.data, "bss": found.bss}
 
 
 def kernel_margin(profile: DeviceProfile) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 
 import numpy as np
 import onnxruntime
@@ -21,6 +22,7 @@ from edgedeploy.device_profiles.loader import load_profile
 from edgedeploy.errors import InputError, ToolFailedError, UnsupportedOpError
 from edgedeploy.evidence import Evidence
 from edgedeploy.exporters.tflite_micro.exporter import TfliteMicroExporter
+from edgedeploy.exporters.tflite_micro.firmware.check import COMPILER
 from edgedeploy.exporters.tflite_micro.rewrite import for_micro
 from edgedeploy.graph.capture import capture
 from edgedeploy.graph.graph import Graph
@@ -84,6 +86,8 @@ def test_a_trained_model_keeps_its_accuracy(tmp_path, name, floor_db):
     assert size.value == artefact.path.stat().st_size / 1e6
     operators = {row["operator"] for row in result.details["operators"]}
     assert name == "encoder" or "TRANSPOSE" not in operators
+    if shutil.which(COMPILER):
+        assert result.details["firmware_compiled"]["text"] >= artefact.path.stat().st_size
     golden = (artefact.folder / "firmware" / "golden_vectors.h").read_text()
     assert "GOLDEN_COUNT 3" in golden
 
@@ -122,6 +126,13 @@ def test_exporting_twice_gives_the_same_files(tmp_path):
     assert len(files) > 8
     for path in files:
         assert (made[0] / path).read_bytes() == (made[1] / path).read_bytes()
+
+
+def test_labels_and_preprocessing_reach_the_firmware(tmp_path):
+    context = context_of("digits", tmp_path, labels=("zero", "one"), preprocessing={"image": "pixel / 16"})
+    text = (next(TfliteMicroExporter().candidates(context)).folder / "firmware/model.h").read_text()
+    assert '"zero", "one"' in text
+    assert '"pixel / 16"' in text
 
 
 def test_options_and_pins_are_checked(tmp_path):
