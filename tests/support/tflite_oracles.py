@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from edgedeploy.exporters.tflite_micro.writer import Port, WrittenModel
 from tflite_micro import runtime
+
+from edgedeploy.exporters.tflite_micro.writer import Port, WrittenModel
 
 
 def stored_input(written: WrittenModel, port: Port, sample: np.ndarray) -> np.ndarray:
