@@ -105,7 +105,8 @@ def mix_precision(
         ranking: from `rank_layers`, same graph and scheme.
         samples: feeds by input name, on which the goal is measured; not the calibration samples.
         goal: what must hold.
-        labels: true classes of ``samples``; without them accuracy is agreement with the float model.
+        labels: true classes of all samples, in order; as many for each as its batch holds. Without them accuracy is
+            agreement with the float model.
         max_layers: raise no more than this many; default all.
     """
     search = _Search(graph, table, scheme, ranking, samples, goal, labels)
@@ -175,7 +176,7 @@ class _Search:
         if self._labels is None:
             drop = float((before != after).mean())
         else:
-            truth = np.asarray(self._labels)[: len(before), None]
+            truth = np.asarray(self._labels).reshape(len(before), -1)
             drop = float((before == truth).mean() - (after == truth).mean())
         return Measured(drop, sqnr_db(self._reference, outputs))
 
