@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgedeploy.api import deploy, verify
+    from edgedeploy.api import deploy, estimate, verify
 
-__all__ = ["deploy", "verify"]
+__all__ = ["deploy", "estimate", "verify"]
 
 
 def __getattr__(name: str) -> object:

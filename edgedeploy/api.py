@@ -12,6 +12,8 @@ from edgedeploy.pipeline import DeployResult, run
 from edgedeploy.request import DataSource, DeployRequest
 
 if TYPE_CHECKING:
+    from edgedeploy.estimation import TargetEstimate
+    from edgedeploy.graph.graph import Graph
     from edgedeploy.progress import Progress
 
 
@@ -42,6 +44,30 @@ def deploy(
     targets = (target,) if isinstance(target, str) else tuple(target)
     request = DeployRequest(Path(model), targets, Path(output), calibration, evaluation)
     return run(replace(request, **options), progress)
+
+
+def estimate(
+    model: str | Path | Graph, target: str | Path, *, precision: str = "", rate_per_s: float | None = None
+) -> TargetEstimate:
+    """Estimate latency, energy and memory of ``model`` on ``target`` from the cost model alone.
+
+    Capture once (`edgedeploy.estimation.graph_of`) and pass the graph to ask often, as an architecture search does:
+    a hundred ops then take milliseconds.
+
+    Args:
+        model: a model file, a bundle with a float ONNX model, or a captured graph.
+        target: one profile name or file.
+        precision: an artefact's scheme; by default that of the profile.
+        rate_per_s: inferences a second, for power; back to back by default.
+
+    Raises:
+        EdgeDeployError: no such model or target, a shape that is not known, or a rate that makes no sense.
+    """
+    from edgedeploy.device_profiles.loader import load_profile
+    from edgedeploy.estimation import estimate_graph, graph_of
+
+    graph = graph_of(Path(model)) if isinstance(model, str | Path) else model
+    return estimate_graph(graph, load_profile(target), precision=precision, rate_per_s=rate_per_s)
 
 
 def verify(bundle: str | Path, *, device: str = "", require: Iterable[str] = ()) -> Verification:

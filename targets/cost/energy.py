@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import exp, hypot, log
 from typing import TYPE_CHECKING
 
 from edgedeploy.evidence import Evidence, Figure
@@ -27,7 +28,10 @@ def energy_figures(
     pace = "back to back" if rate_per_s is None else f"at {rate_per_s:g} inferences a second"
     how = f"energy model fitted on {rates.fitted_on}"
     band = rates.band90
+    # Energy is power times time: both are uncertain, and independently so.
+    spread = log(latency.high / latency.value) if latency.high else 0.0
+    both = exp(hypot(log(band), spread))
     return (
-        Figure("energy_mj", energy_mj, Evidence.ESTIMATE, how, energy_mj / band, energy_mj * band),
+        Figure("energy_mj", energy_mj, Evidence.ESTIMATE, how, energy_mj / both, energy_mj * both),
         Figure("power_mw", power_mw, Evidence.ESTIMATE, f"{how}; {pace}", power_mw / band, power_mw * band),
     )

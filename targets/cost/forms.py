@@ -23,6 +23,9 @@ _VECTOR: dict[Kind, float] = {
     Kind.OTHER: 1.0,
 }
 
+#: On a CPU every output of a matrix product is rescaled or stored by the same unit.
+_STORES: dict[Kind, float] = {**_VECTOR, Kind.CONV: 1.0, Kind.DEPTHWISE: 1.0, Kind.LINEAR: 1.0, Kind.ATTENTION: 1.0}
+
 
 @dataclass(frozen=True)
 class Form:
@@ -34,6 +37,8 @@ class Form:
         on_chip_bytes: what a layer reads and writes beyond this goes through memory.
         dilation: factor on the multiply-accumulates of a dilated convolution.
         integer_activation: factor on activations computed by table lookup in integers.
+        winograd: factor on the multiply-accumulates of wide 3x3 convolutions of stride 1 (Lavin and Gray 2016), in
+            float only.
         vector: passes of the vector unit by kind of layer.
     """
 
@@ -42,6 +47,7 @@ class Form:
     on_chip_bytes: float = 0.0
     dilation: float = 1.0
     integer_activation: float = 1.0
+    winograd: float = 1.0
     vector: Mapping[Kind, float] = field(default_factory=lambda: dict(_VECTOR))
 
 
@@ -49,6 +55,6 @@ FORMS: dict[str, Form] = {
     "npu": Form(lanes=32, io_channels=32, on_chip_bytes=8e6, dilation=2.5, integer_activation=0.2),
     "ane": Form(lanes=16, io_channels=1, on_chip_bytes=2e6),
     "gpu": Form(lanes=8, io_channels=1, on_chip_bytes=2e6),
-    "cpu": Form(lanes=4, on_chip_bytes=1e6),
-    "mcu": Form(lanes=1, on_chip_bytes=1e12),
+    "cpu": Form(lanes=4, on_chip_bytes=1e6, winograd=0.6, vector=_STORES),
+    "mcu": Form(lanes=1, on_chip_bytes=1e12, vector=_STORES),
 }

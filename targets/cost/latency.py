@@ -48,6 +48,6 @@ def layer_times(work: Work, rates: LatencyCoefficients) -> LayerTimes:
     return LayerTimes(
         total_us=np.maximum(busy, memory) + rates.op_us,
         # A layer without multiply-accumulates does little but move its elements.
-        memory_bound=(memory >= busy) | (vector > compute),
+        memory_bound=(memory >= busy) | (work.macs == 0),
         overhead_us=rates.fixed_us + rates.io_us_per_kb * work.io_kb,
     )

@@ -45,7 +45,7 @@ def work(facts: Sequence[OpFacts], layers: Sequence[Layer], form: Form, precisio
     moved = np.array([layer.inputs + layer.outputs for layer in layers], float) * size
     weights = np.array([layer.weights for layer in layers], float) * precision.weight_bytes
     return Work(
-        macs=np.array([_macs(layer, form) for layer in layers], float),
+        macs=np.array([_macs(layer, form, precision) for layer in layers], float),
         unit=np.array([_unit(layer) for layer in layers], np.int64),
         vector=np.array([_vector(layer, form, precision) for layer in layers], float) * size,
         memory=weights + np.maximum(moved - form.on_chip_bytes, 0),
@@ -74,9 +74,12 @@ def _boundary(facts: Sequence[OpFacts], form: Form) -> float:
     return total
 
 
-def _macs(layer: Layer, form: Form) -> float:
+def _macs(layer: Layer, form: Form, precision: Precision) -> float:
     lanes = form.lanes
     factor = form.dilation if layer.dilation > 1 else 1.0
+    same_size = layer.inputs == layer.rows * layer.cin
+    if layer.taps == 9 and layer.groups == 1 and layer.cin >= 16 and same_size and not precision.is_integer:
+        factor *= form.winograd
     if layer.kind is Kind.DEPTHWISE:
         return factor * layer.rows * layer.taps * _up(layer.cout, lanes)
     if layer.kind is Kind.CONV and layer.groups > 1:

@@ -1,0 +1,204 @@
+"""Holds the cost model against published measurements it was not fitted on.
+
+    python benchmarks/cost_model.py MEASUREMENTS_FOLDER QAI_HUB_MODELS.whl [--cache ops.json] [--frozen]
+
+Errors are median / 90th-percentile absolute percentage errors of held-out rows. Beside the model stand two baselines
+fitted on the same rows: multiply-accumulates over one rate, and a plain roofline with both rates. ``--frozen`` adds the
+test set: whole architecture families chosen by a hash of their names before anything was tuned; report it, never tune
+on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from cost_model_cache import load_facts
+from cost_model_families import TINY, architecture, gather
+from cost_model_fit import Bench, Errors, cross_validate, fit_family, frozen_families, table
+from cost_model_networks import NETWORKS
+from scipy.optimize import least_squares
+from scipy.stats import spearmanr
+
+#: What was asked of each family: (leave-one-model-out, leave-one-family-out), median / 90th percentile, %.
+GOALS = {
+    "Snapdragon NPU, float": ((12, 38), (17, 48)),
+    "Snapdragon NPU, w8a8": ((14, 48), (17, 48)),
+    "Cortex-M, int8": ((8, 22), None),
+    "Jetson GPU, TensorRT int8": ((20, None), None),
+    "iPhone Neural Engine, float16": ((10, 20), None),
+    "CPU, ncnn float": ((14, 42), None),
+    "CPU, ncnn int8": ((14, 42), None),
+}
+
+
+def baselines(family, facts, found) -> dict[str, Errors]:
+    """Leave-one-model-out errors of MACs over a rate, and of a two-rate roofline, fitted per device."""
+    size = family.precision
+    macs, seconds = [], []
+    for name in found.networks:
+        each = np.array([[max(op.macs, 1), _bytes(op, size)] for op in facts[name]], float)
+        macs.append(each[:, 0].sum())
+        seconds.append(each)
+    by_macs, roofline = np.full_like(found.logs, np.nan), np.full_like(found.logs, np.nan)
+    for device, row in enumerate(found.logs):
+        known = np.flatnonzero(~np.isnan(row))
+        for held in known:
+            rest = known[known != held]
+            if len(rest) < 2:
+                continue
+            by_macs[device, held] = np.log(macs[held]) + np.median(row[rest] - np.log(np.array(macs)[rest]))
+            rates = _fit_roofline([seconds[index] for index in rest], row[rest])
+            roofline[device, held] = np.log(_roofline(seconds[held], rates))
+    return {
+        "MACs / rate": Errors(by_macs - found.logs, by_macs),
+        "plain roofline": Errors(roofline - found.logs, roofline),
+    }
+
+
+def _bytes(op, size) -> float:
+    return (op.activation_bytes / 4) * size.activation_bytes + op.parameters * size.weight_bytes
+
+
+def _roofline(each: np.ndarray, rates: np.ndarray) -> float:
+    return float(np.maximum(each[:, 0] / np.exp(rates[0]), each[:, 1] / np.exp(rates[1])).sum())
+
+
+def _fit_roofline(networks, logs) -> np.ndarray:
+    owner = np.concatenate([np.full(len(item), index) for index, item in enumerate(networks)])
+    every = np.concatenate(networks)
+
+    def residuals(rates):
+        each = np.maximum(every[:, 0] / np.exp(rates[0]), every[:, 1] / np.exp(rates[1]))
+        return np.log(np.bincount(owner, each)) - logs
+
+    start = np.log([np.median([item[:, i].sum() for item in networks] / np.exp(logs)) * 1.5 for i in (0, 1)])
+    return least_squares(residuals, start, loss="soft_l1", f_scale=0.25, max_nfev=60).x
+
+
+def other_devices(logs: np.ndarray) -> Errors:
+    """A network measured on other devices, on a new one: a line through the log means, the network held out."""
+    predicted = np.full_like(logs, np.nan)
+    for device, row in enumerate(logs):
+        others = np.delete(logs, device, 0)
+        others = others - np.nanmean(others, 1, keepdims=True)
+        with np.errstate(all="ignore"):
+            mean = np.nanmean(others, 0)
+        known = np.flatnonzero(~np.isnan(row) & ~np.isnan(mean))
+        for held in known:
+            rest = known[known != held]
+            if len(rest) >= 3:
+                slope = np.polyfit(mean[rest], row[rest], 1) if len(rest) > 5 else (1, np.mean(row[rest] - mean[rest]))
+                predicted[device, held] = np.polyval(slope, mean[held])
+    return Errors(predicted - logs, predicted)
+
+
+def coverage(errors: np.ndarray) -> float:
+    """Share of rows inside a 90 % band taken from the other networks alone."""
+    inside = []
+    for held in range(errors.shape[1]):
+        rest = np.delete(errors, held, 1)
+        band = np.quantile(np.abs(rest[~np.isnan(rest)]), 0.9)
+        column = errors[:, held]
+        inside += list(np.abs(column[~np.isnan(column)]) <= band)
+    return float(np.mean(inside))
+
+
+def ranks(errors: Errors, logs: np.ndarray) -> tuple[float, float]:
+    """Spearman correlation over networks: median and worst device."""
+    found = []
+    for predicted, row in zip(errors.predicted, logs, strict=True):
+        known = ~np.isnan(row) & ~np.isnan(predicted)
+        if known.sum() > 3:
+            found.append(spearmanr(predicted[known], row[known]).statistic)
+    return (float(np.median(found)), float(min(found))) if found else (float("nan"), float("nan"))
+
+
+def report(family, rows, facts, frozen: set[str], show_frozen: bool) -> None:
+    hub = family.form == "npu"
+    found = table(rows, (lambda name: architecture(name) in frozen) if hub else (lambda name: False))
+    bench = Bench(family, facts, found.networks)
+    print(f"\n{family.name}: {len(found.networks)} networks, {len(found.devices)} devices")
+    goals = GOALS.get(family.name, (None, None))
+    lomo = cross_validate(family, bench, found.logs, found.networks)
+    _line("leave one model out", lomo, goals[0])
+    groups = [architecture(name) for name in found.networks]
+    if len(set(groups)) > 4:
+        _line("leave one family out, per device", cross_validate(family, bench, found.logs, groups), goals[1])
+        shared = cross_validate(family, bench, found.logs, groups, shared=True)
+        _line("leave one family out, shared x scale", shared, goals[1])
+    for name, errors in baselines(family, facts, found).items():
+        _line(f"baseline: {name}", errors, None)
+    _line("network known on other devices", other_devices(found.logs), (10, 25) if hub else None)
+    median, worst = ranks(lomo, found.logs)
+    print(f"  rank correlation: median {median:.3f}, worst device {worst:.3f}")
+    print(f"  90 % band ×/÷{lomo.band90():.2f}, covers {coverage(lomo.errors):.0%} of held-out rows")
+    if family is TINY:
+        energy(rows, found, lomo)
+    if hub and show_frozen:
+        _frozen(family, rows, facts, frozen, found, bench, lomo, goals[1])
+
+
+def energy(rows, found, lomo: Errors) -> None:
+    """Energy of a held-out network: the board's power on the others times predicted, and measured, latency."""
+    power = {(row.device, row.network): np.log(row.energy_mj / row.latency_ms) for row in rows if row.energy_mj}
+    predicted, measured = [], []
+    for (device, network), truth in power.items():
+        rest = [value for (other, name), value in power.items() if other == device and name != network]
+        if rest:
+            miss = np.mean(rest) - truth
+            measured.append(miss)
+            predicted.append(miss + lomo.errors[found.devices.index(device), found.networks.index(network)])
+    for name, errors in (("predicted", predicted), ("measured", measured)):
+        _line(f"energy, from {name} latency", Errors(np.array([errors]), np.array([errors])), (15, None))
+
+
+def _frozen(family, rows, facts, frozen, found, bench, lomo, goal) -> None:
+    _, devices = fit_family(family, bench, found.logs)
+    test = table(rows, lambda name: architecture(name) not in frozen)
+    test_bench = Bench(family, facts, test.networks)
+    errors = np.full_like(test.logs, np.nan)
+    for index, device in enumerate(test.devices):
+        if device in found.devices:
+            errors[index] = np.log(test_bench.predict(devices[found.devices.index(device)])) - test.logs[index]
+    held = Errors(errors, errors)
+    inside = np.mean(np.abs(held.flat) <= np.log(lomo.band90()))
+    _line(f"frozen: {', '.join(test.networks)}", held, goal)
+    print(f"    the band above covers {inside:.0%} of the frozen rows")
+
+
+def _line(name: str, errors: Errors, goal) -> None:
+    if not len(errors.flat):
+        print(f"  {name:<40} not enough rows")
+        return
+    median, ninetieth = errors.percent()
+    text = f"  {name:<40} {median:5.1f} / {ninetieth:5.1f} %  ({len(errors.flat)} rows)"
+    if goal:
+        asked = " / ".join(str(limit) for limit in goal if limit is not None)
+        met = median <= goal[0] and (goal[1] is None or ninetieth <= goal[1])
+        text += f"   asked {asked}: {'reached' if met else 'NOT reached'}"
+    print(text, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("wheel", type=Path)
+    parser.add_argument("--cache", type=Path, default=Path("cost_model_ops.json"))
+    parser.add_argument("--frozen", action="store_true")
+    parser.add_argument("--only", default="", help="families whose name contains this")
+    arguments = parser.parse_args()
+    facts = load_facts(arguments.cache)
+    frozen = frozen_families(NETWORKS[name][0] for name in NETWORKS)
+    for family, rows in gather(arguments.folder, arguments.wheel, facts):
+        if arguments.only not in family.name:
+            continue
+        if rows:
+            report(family, rows, facts, frozen, arguments.frozen)
+        else:
+            print(f"\n{family.name}: skipped, its table is neither in {arguments.folder} nor in {arguments.wheel}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Which rows belong to which family of devices, and the priors of each family (order of `cost_model_fit.NAMES`)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from cost_model_fit import Family
+from cost_model_networks import NETWORKS
+from cost_model_rows import Row, cpu_rows, hub_rows, iphone_rows, jetson_rows, tiny_rows
+
+from edgedeploy.targets.cost.precision import FLOAT16, FLOAT32, INT8, INT16
+
+#: Devices whose published coverage is thin because networks that do not compile cleanly were dropped.
+_THIN = {"float": {"qcs6490"}, "w8a8": set(), "w8a16": {"qcs6490", "sa8295p", "snapdragon8gen1"}}
+
+NPU_FLOAT = Family("Snapdragon NPU, float", "npu", FLOAT16, (100, 0.1, 1.5, 5000, 50, 50, 35, 2))
+NPU_INT8 = Family("Snapdragon NPU, w8a8", "npu", INT8, (100, 0.1, 1.2, 16000, 70, 50, 35, 2))
+NPU_INT16 = Family("Snapdragon NPU, w8a16", "npu", INT16, (100, 0.1, 1.5, 8000, 60, 50, 35, 2))
+_NO_ATTENTION = (1, 0.1, 1, 1, 0.5, 1, 0.7, 0.1)
+TINY = Family(
+    "Cortex-M, int8", "mcu", INT8, (50, 0.01, 20, 0.07, 0.04, 0.004, 1.5, 1), (1, 0.1, 0.7, 1, 0.5, 0.7, 0.5, 0.1), 0.3
+)
+IPHONE = Family(
+    "iPhone Neural Engine, float16",
+    "ane",
+    FLOAT16,
+    (300, 0.02, 3, 3000, 40, 60, 5, 1.5),
+    (0.7, 0.5, 1, 1, 0.7, 1, 0.7, 0.5),
+)
+JETSON = Family(
+    "Jetson GPU, TensorRT int8",
+    "gpu",
+    INT8,
+    (150, 0.02, 4, 15000, 80, 80, 8, 2),
+    (0.5, 0.3, 0.7, 1, 0.5, 0.5, 0.3, 0.3),
+    0.25,
+)
+CPU_FLOAT = Family(
+    "CPU, ncnn float", "cpu", replace(FLOAT32, weight_bytes=2), (100, 0.01, 5, 60, 10, 5, 2, 1.5), _NO_ATTENTION
+)
+CPU_INT8 = Family("CPU, ncnn int8", "cpu", INT8, (100, 0.01, 5, 90, 10, 5, 2, 1.5), _NO_ATTENTION)
+
+
+def gather(folder: Path, wheel: Path, facts) -> list[tuple[Family, list[Row]]]:
+    """Every family with its rows; one whose tables are absent has none."""
+    found = []
+    for family, precision in ((NPU_FLOAT, "float"), (NPU_INT8, "w8a8"), (NPU_INT16, "w8a16")):
+        rows = hub_rows(wheel, precision, NETWORKS) if wheel.is_file() else []
+        found.append((family, [row for row in rows if row.device not in _THIN[precision]]))
+    readers = (
+        (TINY, "mcu_mlperf_tiny.csv", tiny_rows),
+        (IPHONE, "coreml_iphone.csv", lambda path: iphone_rows(path, facts)),
+        (JETSON, "jetson_rpi_mlperf.csv", jetson_rows),
+        (CPU_FLOAT, "cpu_gpu_ncnn.csv", lambda path: cpu_rows(path, integer=False, networks=facts)),
+        (CPU_INT8, "cpu_gpu_ncnn.csv", lambda path: cpu_rows(path, integer=True, networks=facts)),
+    )
+    for family, name, read in readers:
+        found.append((family, read(folder) if (folder / name).is_file() else []))
+    return found
+
+
+def architecture(network: str) -> str:
+    """The architecture family of a network."""
+    from cost_model_networks import every
+
+    return every()[network][0]

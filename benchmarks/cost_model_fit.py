@@ -1,0 +1,186 @@
+"""Robust log-space fits of the latency coefficients, shrunk towards the family's geometric-mean device.
+
+First one set of coefficients is fitted to the geometric mean of all devices of a family, with wide log-normal priors;
+then each device is shrunk towards it, moved by the device's mean speed. The same functions serve the fit that goes
+into the profiles and the cross-validation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from cost_model_rows import Row
+from scipy.optimize import least_squares
+
+from edgedeploy.targets.cost.forms import FORMS
+from edgedeploy.targets.cost.layers import layers
+from edgedeploy.targets.cost.precision import Precision
+from edgedeploy.targets.cost.work import work
+
+NAMES = (
+    "fixed_us", "io_us_per_kb", "op_us", "compute_gmacs_s", "memory_gb_s", "vector_gb_s", "depthwise_ratio",
+    "attention_ratio",
+)  # fmt: skip
+#: Coefficients that are times grow with a slow device, rates shrink.
+_TIMES, _RATES = [0, 1, 2], [3, 4, 5]
+_KNEE = 0.25  # residuals beyond 25 % count linearly, so that one odd row cannot bend a device
+_NOISE = 0.2
+
+
+@dataclass(frozen=True)
+class Family:
+    """Devices that share priors: a form of the model in one precision.
+
+    Attributes:
+        start, width: prior medians and log-standard-deviations of the geometric-mean device, in `NAMES` order.
+        shrink: log-standard-deviation of a device around the mean device.
+    """
+
+    name: str
+    form: str
+    precision: Precision
+    start: tuple[float, ...]
+    width: tuple[float, ...] = (1, 1, 1, 1, 1, 1, 0.7, 0.5)
+    shrink: float = 0.35
+
+
+class Bench:
+    """The networks of one family as concatenated arrays."""
+
+    def __init__(self, family: Family, facts, networks: Sequence[str], *, plain: bool = False) -> None:
+        works = [work(facts[name], layers(facts[name]), FORMS[family.form], family.precision) for name in networks]
+        self.networks = list(networks)
+        self.owner = np.concatenate([np.full(len(item.macs), index) for index, item in enumerate(works)])
+        self.macs, self.vector, self.memory, self.unit = (
+            np.concatenate([getattr(item, key) for item in works]) for key in ("macs", "vector", "memory", "unit")
+        )
+        self.io_kb = np.array([item.io_kb for item in works])
+        self.depthwise, self.attention = self.unit == 2, self.unit == 1
+
+    def predict(self, logs: np.ndarray) -> np.ndarray:
+        """Latency of every network, µs."""
+        fixed, io, op, compute, memory, vector, depthwise, attention = np.exp(logs)
+        ratio = np.where(self.depthwise, depthwise, np.where(self.attention, attention, 1.0))
+        busy = self.macs * ratio / (compute * 1e3) + self.vector / (vector * 1e3)
+        each = np.maximum(busy, self.memory / (memory * 1e3)) + op
+        return np.bincount(self.owner, each, minlength=len(self.io_kb)) + fixed + io * self.io_kb
+
+
+@dataclass
+class Table:
+    """log µs, shape (devices, networks); NaN where nothing was measured."""
+
+    devices: list[str]
+    networks: list[str]
+    logs: np.ndarray
+
+
+def table(rows: Iterable[Row], exclude: Callable[[str], bool] = lambda name: False) -> Table:
+    """Arrange rows; several of one cell are averaged in log space."""
+    rows = [row for row in rows if not exclude(row.network)]
+    devices, networks = sorted({row.device for row in rows}), sorted({row.network for row in rows})
+    total = np.zeros((len(devices), len(networks)))
+    count = np.zeros_like(total)
+    for row in rows:
+        cell = devices.index(row.device), networks.index(row.network)
+        total[cell] += np.log(row.latency_ms * 1e3)
+        count[cell] += 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return Table(devices, networks, np.where(count > 0, total / count, np.nan))
+
+
+def fit_family(
+    family: Family, bench: Bench, logs: np.ndarray, start: tuple[np.ndarray, np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit the mean device and every device; columns of ``logs`` that are all NaN are left out.
+
+    Returns:
+        log coefficients of the mean device (8,) and of each device (devices, 8).
+    """
+    seen = ~np.isnan(logs).all(0)
+    speed = _speeds(logs)
+    mean = np.nanmean(logs[:, seen] - speed[:, None], 0)
+    centre = _fit(bench, np.flatnonzero(seen), mean, np.log(family.start), np.array(family.width), start and start[0])
+    devices = []
+    for index, row in enumerate(logs):
+        prior = centre.copy()
+        prior[_TIMES] += speed[index]
+        prior[_RATES] -= speed[index]
+        known = np.flatnonzero(~np.isnan(row))
+        shrink = np.full(len(NAMES), family.shrink)
+        devices.append(_fit(bench, known, row[known], prior, shrink, start and start[1][index]))
+    return centre, np.array(devices)
+
+
+def _speeds(logs: np.ndarray) -> np.ndarray:
+    """Log slowness of each device against the mean, from the networks they share (two-way means, iterated)."""
+    speed = np.zeros(len(logs))
+    for _ in range(20):
+        with np.errstate(all="ignore"):
+            network = np.nanmean(logs - speed[:, None], 0)
+            speed = np.nanmean(logs - network, 1)
+    return speed - speed.mean()
+
+
+def _fit(bench, index, logs, prior, width, start) -> np.ndarray:
+    def residuals(p):
+        miss = np.log(bench.predict(p)[index]) - logs
+        soft = np.sign(miss) * _KNEE * np.sqrt(2 * (np.sqrt(1 + (miss / _KNEE) ** 2) - 1))
+        return np.concatenate([soft / _NOISE, (p - prior) / width])
+
+    return least_squares(residuals, prior if start is None else start, method="lm", max_nfev=300).x
+
+
+@dataclass
+class Errors:
+    """log(predicted / measured) of held-out cells, with the predictions, shape (devices, networks)."""
+
+    errors: np.ndarray
+    predicted: np.ndarray
+
+    @property
+    def flat(self) -> np.ndarray:
+        """Every known cell."""
+        return self.errors[~np.isnan(self.errors)]
+
+    def percent(self) -> tuple[float, float]:
+        """Median and 90th-percentile absolute percentage error."""
+        ape = np.abs(np.expm1(self.flat)) * 100
+        return float(np.median(ape)), float(np.quantile(ape, 0.9))
+
+    def band90(self) -> float:
+        """The factor that 90 % of held-out cells lie within."""
+        return float(np.exp(np.quantile(np.abs(self.flat), 0.9)))
+
+
+def cross_validate(family: Family, bench: Bench, logs: np.ndarray, groups: Sequence[str], *, shared=False) -> Errors:
+    """Leave out all networks of one group at a time, in the mean device and in every device.
+
+    Args:
+        groups: by network: its own name (leave-one-model-out) or its architecture family.
+        shared: one shape for all devices, each with a scale of its own.
+    """
+    full = fit_family(family, bench, logs)
+    predicted = np.full_like(logs, np.nan)
+    for group in sorted(set(groups)):
+        held = np.array([item == group for item in groups])
+        masked = logs.copy()
+        masked[:, held] = np.nan
+        centre, devices = fit_family(family, bench, masked, full)
+        if shared:
+            base = np.log(bench.predict(centre))
+            offset = np.nanmean(masked - base, 1)
+            predicted[:, held] = (base + offset[:, None])[:, held]
+        else:
+            for index, device in enumerate(devices):
+                predicted[index, held] = np.log(bench.predict(device))[held]
+    return Errors(np.where(np.isnan(logs), np.nan, predicted - logs), predicted)
+
+
+def frozen_families(families: Iterable[str], share: float = 0.2) -> set[str]:
+    """The test set: the first fifth of the architecture families by the SHA-256 of their names."""
+    ordered = sorted(set(families), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    return set(ordered[: int(len(ordered) * share)])

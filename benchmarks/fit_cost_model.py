@@ -1,0 +1,258 @@
+"""Fits the cost model to published measurements and writes the ``[cost]`` sections of the device profiles.
+
+    python benchmarks/fit_cost_model.py MEASUREMENTS_FOLDER QAI_HUB_MODELS.whl [--cache ops.json] [--write PROFILES]
+
+Without ``--write`` the sections are printed. The band of a family comes from leaving one network out at a time, never
+from the fit; the frozen families take part in nothing here (benchmarks/cost_model.py reports them).
+Needs torchvision, timm, transformers (op lists only, nothing is downloaded), pyyaml and scipy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+from cost_model_cache import load_facts
+from cost_model_families import CPU_FLOAT, CPU_INT8, IPHONE, NPU_FLOAT, NPU_INT8, NPU_INT16, TINY, architecture, gather
+from cost_model_fit import NAMES, Bench, Errors, Family, cross_validate, fit_family, frozen_families, table
+from cost_model_networks import NETWORKS
+
+SCRIPT = "benchmarks/fit_cost_model.py"
+FITTED_AT = "2026-11-21"
+_HUB = "AI Hub (qai-hub-models 0.65.0, QAIRT 2.50, qnn_dlc, every layer on the NPU)"
+_TINY_M4 = r"^OctoML .*/v1\.0/M4/|^Krai NUCLEO-L4R5ZI_MICROTVM-CMSIS-NN/"
+_TINY_M33 = r"^Krai NRF5340-DK_MICROTVM-CMSIS-NN/"
+_CMSIS = "MLPerf Tiny, microTVM with CMSIS-NN"
+
+
+class Fitted:
+    """Coefficients of one family: by device, with the cross-validated errors."""
+
+    def __init__(self, family: Family, rows, facts, frozen: set[str]) -> None:
+        self.family = family
+        hub = family.form == "npu"
+        self.table = table(rows, (lambda name: architecture(name) in frozen) if hub else (lambda name: False))
+        bench = Bench(family, facts, self.table.networks)
+        self.errors: Errors = cross_validate(family, bench, self.table.logs, self.table.networks)
+        _, logs = fit_family(family, bench, self.table.logs)
+        self.devices = dict(zip(self.table.devices, logs, strict=True))
+
+    def band(self) -> float:
+        """The factor that 90 of 100 held-out cells lie within."""
+        return self.errors.band90()
+
+    def validated(self) -> str:
+        """Say how well held-out networks were predicted."""
+        median, ninetieth = self.errors.percent()
+        shape = self.table.logs.shape
+        return (
+            f"leave-one-model-out over {shape[1]} networks and {shape[0]} devices: median {median:.0f} %, "
+            f"90th percentile {ninetieth:.0f} % absolute error"
+        )
+
+    def match(self, pattern: str) -> np.ndarray:
+        """Geometric mean of the devices whose names match."""
+        found = [logs for name, logs in self.devices.items() if re.search(pattern, name)]
+        if not found:
+            raise SystemExit(f"no measured device matches {pattern!r}")
+        return np.mean(found, 0)
+
+
+def scaled(logs: np.ndarray, slower: float) -> np.ndarray:
+    """The same device at another speed: times grow, rates shrink."""
+    moved = logs.copy()
+    moved[:3] += np.log(slower)
+    moved[3:6] -= np.log(slower)
+    return moved
+
+
+def section(form: str, status: str, fitted_on: str, validated: str, latency: dict, energy: dict | None = None) -> str:
+    lines = [
+        "[cost]",
+        f'form = "{form}"',
+        f'status = "{status}"',
+        f'fitted_on = "{fitted_on}"',
+        f'fitted_by = "{SCRIPT}"',
+        f'fitted_at = "{FITTED_AT}"',
+        f'validated = "{validated}"',
+    ]
+    for precision, (logs, band) in latency.items():
+        lines += ["", f"[cost.latency.{precision}]"]
+        lines += [f"{name} = {value:.4g}" for name, value in zip(NAMES, np.exp(logs), strict=True)]
+        lines.append(f"band90 = {band:.3g}")
+    if energy:
+        lines += ["", "[cost.energy]"]
+        lines += [
+            f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value:.4g}" for key, value in energy.items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Replace the profile's ``[cost]`` tables, or put them before ``[sources]``."""
+    old = path.read_text(encoding="utf-8")
+    kept = re.sub(r"(?ms)^\[cost[\].].*?(?=^\[(?!cost)|\Z)", "", old)
+    place = kept.find("[sources]")
+    new = f"{kept[:place]}{text}\n{kept[place:]}" if place >= 0 else f"{kept.rstrip()}\n\n{text}"
+    path.write_text(new, encoding="utf-8")
+
+
+def snapdragons(fits: dict[str, Fitted], folder: Path) -> dict[str, str]:
+    sections = {}
+    keys = {"float16": NPU_FLOAT.name, "int8": NPU_INT8.name, "int16": NPU_INT16.name}
+    names = (
+        "snapdragon8gen1",
+        "snapdragon8gen2",
+        "snapdragon8gen3",
+        "snapdragon8elite",
+        "snapdragonxelite",
+        "sa8295p",
+        "qcs6490",
+    )
+    for name in names:
+        found = {key: fits[fit] for key, fit in keys.items() if name in fits[fit].devices}
+        validated = "; ".join(f"{key}: {fit.validated()}" for key, fit in found.items())
+        latency = {key: (fit.devices[name], fit.band()) for key, fit in found.items()}
+        sections[name] = section("npu", "fitted", _HUB, validated, latency, phone_energy(folder, name))
+    int8 = fits[NPU_INT8.name]
+    between = int8.match("^(qcs6490|sa8295p)$")
+    sections["snapdragon888"] = section(
+        "npu", "interpolated", f"geometric mean of QCS6490 and SA8295P, both Hexagon V68; {_HUB}",
+        f"interpolated and not validated on this chip; its neighbours: {int8.validated()}",
+        {"int8": (between, max(1.7, int8.band()))}, phone_energy(folder, "snapdragon888"),
+    )  # fmt: skip
+    return sections
+
+
+def phone_energy(folder: Path, device: str) -> dict | None:
+    """Full-load power of the phone's chip; nobody publishes measurements, so the band is wide."""
+    with (folder / "devices.csv").open(newline="", encoding="utf-8") as stream:
+        watts = next(
+            (float(line["power_typical_w"] or 0) for line in csv.DictReader(stream) if line["device_id"] == device), 0
+        )
+    if not watts:
+        return None
+    source = f"no measurement: {watts:g} W, the typical power of the chip under load, recalled from vendor figures"
+    return {"active_mw": 1e3 * watts, "band90": 3.0, "fitted_on": source}
+
+
+def microcontrollers(fit: Fitted, rows) -> dict[str, str]:
+    """Profiles run TensorFlow Lite Micro with CMSIS-NN kernels: the nearest published stack has the same kernels."""
+    m4, m33, band = fit.match(_TINY_M4), fit.match(_TINY_M33), fit.band()
+    for_m7, for_m4 = fit.match(r"plumerai .*F746.*/M7/"), fit.match(r"plumerai NUCLEO.L4R5ZI.*/M4/")
+    m7 = m4 + (for_m7 - for_m4)
+    energy = {board: board_power(rows, pattern) for board, pattern in (("l4r5", _TINY_M4), ("u575", r"U575"))}
+    wider = band * 1.3
+    by_clock = "{} (the same core) scaled by clock"
+    plan = {
+        "stm32l4r5": (m4, "fitted", "the same board", band, energy["l4r5"]),
+        "nrf5340": (m33, "fitted", "the same board", band, None),
+        "nrf52840": (scaled(m4, 120 / 64), "interpolated", by_clock.format("STM32L4R5"), wider, None),
+        "stm32f446": (scaled(m4, 120 / 180), "interpolated", by_clock.format("STM32L4R5"), wider, None),
+        "stm32u575": (scaled(m33, 128 / 160), "interpolated", by_clock.format("nRF5340"), wider, energy["u575"]),
+        "rp2350": (scaled(m33, 128 / 150), "interpolated", by_clock.format("nRF5340"), wider, None),
+        "stm32f746": (m7, "interpolated", "STM32L4R5 times the boards' ratio under Plumerai's engine", wider, None),
+        "stm32h743": (scaled(m7, 216 / 480), "interpolated", by_clock.format("STM32F746"), wider, None),
+    }  # fmt: skip
+    return {
+        name: section("mcu", status, f"{_CMSIS}: {how}", fit.validated(), {"int8": (logs, wide)}, power)
+        for name, (logs, status, how, wide, power) in plan.items()
+    }
+
+
+def board_power(rows, pattern: str) -> dict:
+    """Active power of a board from its published energies; the band from leaving one network out."""
+    found = {}
+    for row in rows:
+        if row.energy_mj and re.search(pattern, row.device):
+            found.setdefault((row.device, row.network), row.energy_mj / row.latency_ms * 1e3)
+    powers = np.log(list(found.values()))
+    networks = np.array([network for _, network in found])
+    misses = [abs(powers[i] - powers[networks != networks[i]].mean()) for i in range(len(powers))]
+    return {
+        "active_mw": float(np.exp(powers.mean())),
+        "band90": float(np.exp(np.quantile(misses, 0.9))),
+        "fitted_on": f"MLPerf Tiny energy runs of this board ({len(powers)} measurements), times the latency",
+    }
+
+
+def iphones(fit: Fitted, folder: Path) -> dict[str, str]:
+    energy = {chip: phone_energy(folder, chip) for chip in ("a14", "a15", "a16", "a17pro")}
+    a14, a16, a17 = (fit.match(f"^iphone-{chip}$") for chip in ("A14", "A16", "A17"))
+    band = fit.band()
+    text = "latencies published by Apple and Snap (Core ML, float16, all compute units)"
+    thin = "two to four networks on this chip, shrunk towards A14; " + text
+    return {
+        "iphone12": section("ane", "fitted", text, fit.validated(), {"float16": (a14, band)}, energy["a14"]),
+        "iphone13": section("ane", "interpolated", f"geometric mean of A14 and A16; {text}", fit.validated(),
+                            {"float16": ((a14 + a16) / 2, band * 1.3)}, energy["a15"]),
+        "iphone14pro": section("ane", "fitted", thin, fit.validated(), {"float16": (a16, band * 1.2)}, energy["a16"]),
+        "iphone15pro": section(
+            "ane", "fitted", thin, fit.validated(), {"float16": (a17, band * 1.2)}, energy["a17pro"]
+        ),
+    }  # fmt: skip
+
+
+def cpus(fits: dict[str, Fitted]) -> dict[str, str]:
+    """Ncnn's kernels are not ONNX Runtime's: interpolated, with a wider band."""
+    machines = {
+        "raspberrypi4": (r"Raspberry Pi 4.*/4$", "Raspberry Pi 4, 4 threads"),
+        "raspberrypi5": (r"Raspberry Pi 5.*/4$", "Raspberry Pi 5, 4 threads"),
+        "x86-avx2": (r"EPYC 7742.*/1$", "EPYC 7742 (AVX2), 1 thread"),
+        "x86-avx512vnni": (r"D64s v6.*/1$", "Azure D64s v6 (Xeon with AVX512-VNNI), 1 thread"),
+    }
+    sections = {}
+    for name, (pattern, machine) in machines.items():
+        latency = {
+            key: (fits[fit.name].match(pattern), fits[fit.name].band() * 1.3)
+            for key, fit in (("float32", CPU_FLOAT), ("int8", CPU_INT8))
+        }
+        validated = "; ".join(
+            f"{key}: {fits[fit.name].validated()}" for key, fit in (("float32", CPU_FLOAT), ("int8", CPU_INT8))
+        )
+        sections[name] = section(
+            "cpu", "interpolated", f"ncnn on {machine}; ONNX Runtime has other kernels", validated, latency
+        )
+    return sections
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("wheel", type=Path)
+    parser.add_argument("--cache", type=Path, default=Path("cost_model_ops.json"))
+    parser.add_argument("--write", type=Path, metavar="PROFILES", help="folder of device profiles to update")
+    arguments = parser.parse_args()
+    facts = load_facts(arguments.cache)
+    frozen = frozen_families(NETWORKS[name][0] for name in NETWORKS)
+    fits, rows_of = {}, {}
+    for family, rows in gather(arguments.folder, arguments.wheel, facts):
+        if not rows:
+            print(f"{family.name}: its measurements are not in {arguments.folder} or {arguments.wheel}: skipped")
+            continue
+        if family.form == "gpu":
+            continue  # two networks are not a fit
+        fits[family.name], rows_of[family.name] = Fitted(family, rows, facts, frozen), rows
+        print(f"{family.name}: {fits[family.name].validated()}, band ×/÷{fits[family.name].band():.2f}", flush=True)
+    sections = {}
+    if {NPU_FLOAT.name, NPU_INT8.name, NPU_INT16.name} <= fits.keys():
+        sections |= snapdragons(fits, arguments.folder)
+    if TINY.name in fits:
+        sections |= microcontrollers(fits[TINY.name], rows_of[TINY.name])
+    if IPHONE.name in fits:
+        sections |= iphones(fits[IPHONE.name], arguments.folder)
+    if {CPU_FLOAT.name, CPU_INT8.name} <= fits.keys():
+        sections |= cpus(fits)
+    for name, text in sections.items():
+        path = arguments.write / f"{name}.toml" if arguments.write else None
+        if path is None:
+            print(f"\n# {name}\n{text}")
+        elif path.is_file():
+            write(path, text)
+
+
+if __name__ == "__main__":
+    main()

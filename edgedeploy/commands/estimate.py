@@ -1,0 +1,54 @@
+"""``deploy estimate``: latency, energy and memory from the cost model alone, several targets side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from edgedeploy.errors import ExitCode
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-t", "--target", "targets", multiple=True, metavar="NAME[,NAME…]", help="Device profile, or a .toml.")
+@click.option("--rate", default="", metavar="N/s", help="Average power at this many inferences a second.")
+@click.option("--precision", default="", metavar="SCHEME", help="float16, qnn-a16w8 …; else the profile's scheme.")
+@click.option("--model", "factory", default="", metavar="PKG.MOD:FN", help="Builds the module for a weights file.")
+@click.option("--input", "inputs", multiple=True, metavar="NAME:SHAPE:DTYPE", help="Where the file has no shapes.")
+@click.option("--top", default=8, show_default=True, type=click.IntRange(0), help="Slowest layers to list.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Picture of where the time goes.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def command(
+    model: Path,
+    targets: tuple[str, ...],
+    rate: str,
+    precision: str,
+    factory: str,
+    inputs: tuple[str, ...],
+    top: int,
+    plot: Path | None,
+    as_json: bool,
+) -> ExitCode:
+    r"""Estimate MODEL (or a bundle) on each target; nothing is exported or run.
+
+    \b
+    deploy estimate --target snapdragon888,iphone12 --rate 10/s model.pt2
+    """
+    from edgedeploy.estimation import estimate_graph, graph_of, parse_rate, profiles_of
+
+    profiles, rate_per_s = profiles_of(targets), parse_rate(rate)
+    graph = graph_of(model, inputs, factory)
+    found = [estimate_graph(graph, profile, precision=precision, rate_per_s=rate_per_s) for profile in profiles]
+    if plot is not None:
+        from edgedeploy.estimate_views import draw
+
+        draw(found, plot)
+    if as_json:
+        click.echo(json.dumps([item.to_json() for item in found], indent=2))
+    else:
+        from edgedeploy.estimate_views import show
+
+        show(found, top)
+    return ExitCode.OK

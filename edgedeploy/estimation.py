@@ -1,0 +1,158 @@
+"""`deploy estimate`: a model or a bundle on devices nobody has at hand, several side by side, without exporting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgedeploy.device_profiles.loader import load_profile
+from edgedeploy.errors import InputError
+from edgedeploy.judge import Verdict, judge_budgets
+from edgedeploy.targets.cost import Estimate, explain
+
+if TYPE_CHECKING:
+    from edgedeploy.device_profiles.schema import DeviceProfile
+    from edgedeploy.graph.graph import Graph
+
+#: Budgets that the cost model can say something about.
+_BUDGETS = ("latency_ms", "throughput_per_s", "energy_mj", "power_mw", "ram_kb")
+
+
+@dataclass(frozen=True)
+class TargetEstimate:
+    """One device: the estimate, its budgets judged, and what would bring a missed one down."""
+
+    estimate: Estimate
+    verdicts: tuple[Verdict, ...]
+    advice: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; layers in execution order."""
+        found = self.estimate
+        return {
+            "target": found.target,
+            "precision": found.precision,
+            "status": found.status,
+            "figures": [asdict(figure) for figure in found.figures],
+            "overhead_us": found.overhead_us,
+            "unknown_ops": list(found.unknown_ops),
+            "layers": [asdict(layer) for layer in found.layers],
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
+            "advice": list(self.advice),
+        }
+
+
+def estimate_graph(
+    graph: Graph, profile: DeviceProfile, *, precision: str = "", rate_per_s: float | None = None
+) -> TargetEstimate:
+    """Estimate a captured graph on one device; milliseconds of work for a hundred ops.
+
+    Args:
+        precision: a scheme ("float16", "qnn-a16w8"); by default that of the profile.
+        rate_per_s: inferences a second, for power.
+
+    Raises:
+        InputError: a shape is not known, or the rate is not positive.
+    """
+    if rate_per_s is not None and not 0 < rate_per_s < float("inf"):
+        raise InputError(f"A rate of {rate_per_s:g} inferences a second makes no sense.", remedy="Give one above 0.")
+    scheme = precision or profile.quantization.scheme or "float32"
+    found = explain(graph.facts, profile, scheme, rate_per_s=rate_per_s)
+    budgets = {key: budget for key, budget in profile.budget.items() if key in _BUDGETS}
+    verdicts = judge_budgets(profile.model_copy(update={"budget": budgets}), found.figures)
+    return TargetEstimate(found, verdicts, _advice(graph, profile, found))
+
+
+def graph_of(path: Path, inputs: Sequence[str] = (), factory: str = "") -> Graph:
+    """The captured graph of a model file, or of a bundle that carries its graph as ONNX.
+
+    Raises:
+        InputError: no such file, or a bundle whose artefact is not ONNX.
+    """
+    from edgedeploy.graph.batch import fixed_batch
+    from edgedeploy.graph.capture import capture
+    from edgedeploy.model.load import load_model
+    from edgedeploy.model.options import LoadOptions, parse_input
+
+    if not path.exists():
+        raise InputError(f"There is no model file {path}.")
+    if path.is_dir():
+        path = _bundled_model(path)
+    options = LoadOptions(factory=factory or None, inputs=tuple(parse_input(text) for text in inputs))
+    return fixed_batch(capture(load_model(path, options)))
+
+
+def profiles_of(targets: Sequence[str]) -> tuple[DeviceProfile, ...]:
+    """Load every target.
+
+    Raises:
+        InputError: none is given, one is unknown, or one is given twice.
+    """
+    names = [name.strip() for text in targets for name in text.split(",") if name.strip()]
+    if not names:
+        raise InputError("No target is given.", remedy="Name one: --target NAME; `deploy targets` lists them.")
+    profiles = tuple(load_profile(name) for name in names)
+    repeated = {profile.name for profile in profiles if [item.name for item in profiles].count(profile.name) > 1}
+    if repeated:
+        raise InputError(f"A target is given twice: {', '.join(sorted(repeated))}.")
+    return profiles
+
+
+def parse_rate(text: str) -> float | None:
+    """``10/s`` or ``10`` → 10.0; ``30/min`` → 0.5; empty → ``None``.
+
+    Raises:
+        InputError: not of that form.
+    """
+    if not text:
+        return None
+    number, _, unit = text.partition("/")
+    seconds = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}.get(unit.strip())
+    try:
+        value = float(number) / seconds if seconds else None
+    except ValueError:
+        value = None
+    if value is None or not 0 < value < float("inf"):
+        raise InputError(f"--rate {text!r} is not a rate.", remedy="For example: --rate 10/s, --rate 30/min.")
+    return value
+
+
+def _bundled_model(folder: Path) -> Path:
+    from edgedeploy.bundle.verify import read_bundle
+
+    manifest, _ = read_bundle(folder)
+    main = folder / manifest.artefact.main
+    float_model = manifest.artefact.scheme == "float32" and main.suffix == ".onnx" and main.is_file()
+    if not float_model:
+        raise InputError(
+            f"The bundle {folder} holds no float ONNX model.",
+            found=f"{manifest.artefact.main} ({manifest.artefact.scheme})",
+            remedy="Estimate the model it was made from.",
+        )
+    return main
+
+
+def _advice(graph: Graph, profile: DeviceProfile, found: Estimate) -> tuple[str, ...]:
+    """What would bring a latency budget down that is not surely met: the layers to look at, and the precision."""
+    budget, latency = profile.budget.get("latency_ms"), found.figure("latency_ms")
+    if budget is None or budget.max is None or latency is None or latency.value is None or latency.high is None:
+        return ()
+    if latency.high <= budget.max:
+        return ()
+    lines = [f"latency: {latency.value:.3g} ms is estimated, {budget.max:g} ms is allowed"]
+    spare = latency.value - budget.max
+    slow = found.top(3)
+    saved = sum(layer.latency_us for layer in slow) / 1e3
+    names = ", ".join(f"{layer.name} ({layer.latency_us / 1e3:.3g} ms, {layer.bound}-bound)" for layer in slow)
+    lines.append(f"the slowest layers take {saved:.3g} ms of it: {names}")
+    if spare > 0:
+        lines.append(f"{spare:.3g} ms must go: {spare / latency.value:.0%} of the time")
+    if profile.cost:
+        for other in profile.cost.latency:
+            if other != found.precision:
+                value = explain(graph.facts, profile, other).figure("latency_ms")
+                if value is not None and value.value is not None and value.value < latency.value:
+                    lines.append(f"in {other} it would take {value.value:.3g} ms")
+    return tuple(lines)
