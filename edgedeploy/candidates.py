@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgedeploy.compare import compare
-from edgedeploy.device_profiles.schema import DeviceProfile, Quality
+from edgedeploy.device_profiles.schema import DeviceProfile
 from edgedeploy.errors import MissingToolError, ToolFailedError
 from edgedeploy.evidence import Evidence
 from edgedeploy.graph.scores import score_outputs
-from edgedeploy.interfaces import Artefact, ExportContext, Exporter, RunJob, Runner, RunResult, Selection
+from edgedeploy.interfaces import Artefact, ExportContext, Exporter, Rejection, RunJob, Runner, RunResult, Selection
 from edgedeploy.judge import judge_budgets, judge_quality
 from edgedeploy.prepare import Plan, Prepared
 from edgedeploy.stages import Stages
@@ -25,6 +25,7 @@ def try_candidates(
 ) -> list[Trial]:
     """Make, run and judge candidates until one passes, or all of them where the fastest is wanted."""
     trials: list[Trial] = []
+    failures: list[ToolFailedError] = []
     candidates = exporter.candidates(context)
     while True:
         with stages.stage("export"):
@@ -33,12 +34,23 @@ def try_candidates(
             break
         context.progress.note(f"{context.profile.name}: trying {artefact.candidate}")
         with stages.stage("run"):
-            trial = _try(chosen, prepared, context, runner, artefact)
+            try:
+                trial = _try(chosen, prepared, context, runner, artefact)
+            except ToolFailedError as error:
+                # A candidate may break the tool, and a later one be the cure; a broken device stays broken.
+                if chosen.request.device:
+                    raise
+                failures.append(error)
+                context.rejections.append(Rejection(artefact.candidate, str(error)))
+                context.progress.note(f"{artefact.candidate} was dropped: {error}")
+                continue
         trials.append(trial)
         if trial.failed:
             context.rejections.append(trial.rejection())
         elif exporter.selection is Selection.FIRST_PASSING:
             break
+    if failures and not trials:
+        raise failures[0]
     if not trials:
         raise ToolFailedError(f"The backend of {context.profile.name} made no artefact of this model.")
     return trials
@@ -87,7 +99,7 @@ def _judge(
     measured.update({figure.name: figure for figure in result.figures})
     figures = fill_estimates(prepared.graph_for(profile), profile, artefact.scheme, tuple(measured.values()))
     quality = judge_quality(
-        gates(profile, chosen),
+        profile.quality,
         comparisons,
         result.evidence,
         data_free=prepared.data.data_free or artefact.data_free,
@@ -95,12 +107,6 @@ def _judge(
         allowed=chosen.request.allow_unverified,
     )
     return Trial(artefact, result, figures, comparisons, (*judge_budgets(profile, figures), *quality))
-
-
-def gates(profile: DeviceProfile, chosen: Plan) -> Quality:
-    """The quality gates in force: those of deploy.toml replace the profile's defaults one by one."""
-    own = chosen.config.quality.model_dump(exclude_none=True)
-    return Quality.model_validate({**profile.quality.model_dump(exclude_none=True), **own})
 
 
 def _clipped(artefact: Artefact, calibration: Calibration) -> float | None:

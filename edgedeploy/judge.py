@@ -64,7 +64,7 @@ def judge_quality(
     allowed: Collection[str] = (),
 ) -> tuple[Verdict, ...]:
     """Judge the gates that are set against the worst output; ``allowed`` names gates that may stay unverified."""
-    verdicts = []
+    verdicts = _broken(comparisons, evidence)
     for gate, limit in gates.model_dump(exclude_none=True).items():
         value, lower_is_better = _gate_value(gate, comparisons, clipped_fraction)
         vacuous = next((item.vacuous for item in comparisons if item.vacuous), "")
@@ -86,6 +86,15 @@ def judge_quality(
             Verdict(gate, "quality", f"{sign} {limit:g}", value, None, None, evidence, outcome, required, why)
         )
     return tuple(verdicts)
+
+
+def _broken(comparisons: Sequence[OutputComparison], evidence: Evidence) -> list[Verdict]:
+    """NaN or Inf where the reference has none fails, whatever gates are set."""
+    worst = max((item.broken_samples for item in comparisons), default=0)
+    if not worst:
+        return []
+    why = f"NaN or Inf in {worst} of {comparisons[0].samples} samples, none in the FP32 reference"
+    return [Verdict("finite_outputs", "quality", "0 broken", worst, None, None, evidence, Outcome.FAIL, True, why)]
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> ExitCode:

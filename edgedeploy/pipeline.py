@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from edgedeploy.backends import backend
 from edgedeploy.bundle.folder import move_into_place, work_folder
 from edgedeploy.bundle.lock import Lock, find_lock, lock_key
-from edgedeploy.bundle.write import BundleParts, write_bundle
-from edgedeploy.candidates import gates, try_candidates
+from edgedeploy.bundle.write import BundleParts, class_labels, write_bundle
+from edgedeploy.candidates import try_candidates
 from edgedeploy.device_profiles.schema import DeviceProfile
 from edgedeploy.errors import EdgeDeployError, ExitCode, worst
 from edgedeploy.interfaces import ExportContext, Selection
@@ -127,6 +127,8 @@ def _deploy_one(
         options=request.options,
         pinned=request.candidate or (lock.candidate if lock else None),
         progress=progress,
+        labels=tuple(class_labels(chosen)),
+        preprocessing={name: str(item) for name, item in chosen.config.preprocessing.items()},
     )
     trials = try_candidates(chosen, prepared, context, exporter, runner, stages)
     trial = choose(trials, exporter.selection)
@@ -159,7 +161,6 @@ def _lock_key(chosen: Plan, prepared: Prepared, profile: DeviceProfile) -> str:
         VERSION,
         prepared.graph_for(profile).sha256,
         profile.model_dump_json(),
-        gates(profile, chosen).model_dump_json(),
         data.calibration.digest if data.calibration else "data-free",
         data.evaluation.digest,
         repr(sorted(chosen.request.options.items())),

@@ -13,7 +13,7 @@ import numpy as np
 from edgedeploy.calibration.dataset import Dataset, open_dataset, sidecar, split
 from edgedeploy.config import Config, is_callable_name, load_config
 from edgedeploy.device_profiles.loader import load_profile, override
-from edgedeploy.device_profiles.schema import DeviceProfile
+from edgedeploy.device_profiles.schema import DeviceProfile, Quality
 from edgedeploy.errors import InputError
 from edgedeploy.progress import Progress
 from edgedeploy.request import DataSource, DeployRequest
@@ -95,12 +95,21 @@ def plan(request: DeployRequest) -> Plan:
     if not names:
         raise InputError("No target is given.", remedy="Name one: --target NAME; `deploy targets` lists them.")
     profiles = tuple(
-        override(load_profile(name), request.budgets, request.require, request.allow_unverified) for name in names
+        _with_gates(
+            override(load_profile(name), request.budgets, request.require, request.allow_unverified), config.quality
+        )
+        for name in names
     )
     repeated = {profile.name for profile in profiles if [item.name for item in profiles].count(profile.name) > 1}
     if repeated:
         raise InputError(f"A target is given twice: {', '.join(sorted(repeated))}.")
     return Plan(request, config, folder, profiles)
+
+
+def _with_gates(profile: DeviceProfile, own: Quality) -> DeviceProfile:
+    """Replace the profile's default gates one by one by those of deploy.toml."""
+    merged = {**profile.quality.model_dump(exclude_none=True), **own.model_dump(exclude_none=True)}
+    return profile.model_copy(update={"quality": Quality.model_validate(merged)})
 
 
 def prepare(plan: Plan, work_dir: Path, stages: Stages, progress: Progress) -> Prepared:

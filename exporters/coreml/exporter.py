@@ -177,6 +177,7 @@ def _artefact(
 ) -> Artefact:
     from edgedeploy.exporters.coreml.compress import compress_weights, quantize_activations
     from edgedeploy.exporters.coreml.convert import convert
+    from edgedeploy.exporters.coreml.integration import integration_files
     from edgedeploy.exporters.coreml.save import save_package
     from edgedeploy.targets.coreml.advice import advise
     from edgedeploy.targets.coreml.package import open_package
@@ -217,7 +218,7 @@ def _artefact(
     }
     if options.labels:
         details["labels"] = list(options.labels)
-    return Artefact(
+    artefact = Artefact(
         candidate=candidate,
         folder=folder,
         main=Path(PACKAGE),
@@ -227,6 +228,9 @@ def _artefact(
         details=details,
         data_free=options.activations == "int8" and context.calibration.data_free,
     )
+    for name, code in integration_files(artefact, context.model.name).items():
+        (folder / name).write_text(code, encoding="utf-8")
+    return artefact
 
 
 def _scheme(options: CoreMlOptions) -> str:

@@ -15,6 +15,7 @@ from edgedeploy.exporters.onnxruntime import offers
 from edgedeploy.exporters.onnxruntime.dynamic import quantize_dynamically
 from edgedeploy.exporters.onnxruntime.embedding import quantize_embeddings
 from edgedeploy.exporters.onnxruntime.linear import gemm_to_matmul
+from edgedeploy.exporters.onnxruntime.mixed import keep_float
 from edgedeploy.exporters.onnxruntime.normalization import vectorize_layer_norms
 from edgedeploy.exporters.onnxruntime.onnx_file import write
 from edgedeploy.exporters.onnxruntime.schemes import scheme_for
@@ -46,8 +47,16 @@ class OnnxRuntimeExporter:
         scheme = scheme_for(context.profile)
         offered = offers.offers(context.graph, data_free=context.calibration.data_free)
         for name in _chosen(context.pinned, offered):
+            if name == offers.MIXED and context.pinned is None and not _missed_quality(context):
+                continue
             context.progress.note(f"Making {name}")
             yield _make(name, context, scheme, offered)
+
+
+def _missed_quality(context: ExportContext) -> bool:
+    """Mixed precision is the cure where plain INT8 missed a gate that float layers can mend."""
+    curable = {"max_accuracy_drop", "min_agreement", "min_sqnr_db", "min_cosine"}
+    return any(item.candidate == offers.STATIC and curable & set(item.failed_gates) for item in context.rejections)
 
 
 def _chosen(pinned: str | None, offered: Mapping[str, str]) -> tuple[str, ...]:
@@ -94,15 +103,19 @@ def _make(name: str, context: ExportContext, scheme: Scheme, offered: Mapping[st
 def _model(name: str, context: ExportContext, scheme: Scheme) -> tuple[onnx.ModelProto, str, dict[str, Json]]:
     """The model of one candidate, its scheme's name, and what is special about it."""
     graph = context.graph
-    if name == offers.STATIC:
+    if name in (offers.STATIC, offers.MIXED):
         from edgedeploy.calibration.quantizer import quantize
 
-        quantized = quantize(graph, context.calibration.table, scheme)
         integers: dict[str, Json] = {
             "activations": scheme.activation.dtype,
             "weights": scheme.weight.dtype,
             "weight_range": _span(scheme),
         }
+        exclude: frozenset[str] = frozenset()
+        if name == offers.MIXED:
+            exclude, kept = keep_float(context, scheme)
+            integers["kept_float"] = kept
+        quantized = quantize(graph, context.calibration.table, scheme, exclude=exclude)
         if not scheme.activation.signed:  # measured on x86 only
             integers["padded_stems"] = pad_stem_channels(quantized)
         return quantized, scheme.name, integers

@@ -9,13 +9,14 @@ from edgedeploy.graph.facts import OpFacts
 from edgedeploy.graph.graph import Graph
 
 STATIC = "static-qdq"
+MIXED = "static-mixed"
 DYNAMIC = "dynamic-int8"
 WEIGHT_ONLY_8 = "weight-only-int8"
 WEIGHT_ONLY_4 = "weight-only-int4"
 FLOAT = "float32"
 
 #: Preferred first: within a tie of speed the pipeline takes the earlier one.
-ORDER: tuple[str, ...] = (STATIC, DYNAMIC, WEIGHT_ONLY_8, WEIGHT_ONLY_4, FLOAT)
+ORDER: tuple[str, ...] = (STATIC, MIXED, DYNAMIC, WEIGHT_ONLY_8, WEIGHT_ONLY_4, FLOAT)
 
 #: Below this share of the multiply-accumulates, quantizing linear layers alone saves next to nothing.
 WORTHWHILE = 0.2
@@ -77,9 +78,9 @@ def offers(graph: Graph, *, data_free: bool) -> Mapping[str, str]:
         nothing = "the graph has no convolution or matrix product to quantize"
         return {**dict.fromkeys(ORDER, nothing), FLOAT: ""}
     if data_free:
-        refused[STATIC] = "there are no calibration data to take activation ranges from"
+        refused[STATIC] = refused[MIXED] = "there are no calibration data to take activation ranges from"
     elif share.attention > 0 and share.linear + share.attention > DOMINANT:
-        refused[STATIC] = (
+        refused[STATIC] = refused[MIXED] = (
             f"transformer layers carry {share.linear + share.attention:.0%} of the multiply-accumulates: fixed ranges "
             "lose their accuracy and are slower than dynamic ones"
         )

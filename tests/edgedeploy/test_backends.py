@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from edgedeploy import backends as table
 from edgedeploy import deploy
 from edgedeploy.backends import BUILT_IN, Backend, backend, backends
-from edgedeploy.errors import ExitCode, InputError
+from edgedeploy.errors import ExitCode, InputError, ToolFailedError
 from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.interfaces import Artefact, RunResult, Selection
 from edgedeploy.tensors import Contract, PortSpec
@@ -63,6 +64,15 @@ class TheirExporter:
             TheirExporter.seen = tuple(context.rejections)
 
 
+class BrokenRunner:
+    """Breaks on the first candidate, as a vendor tool may."""
+
+    def run(self, artefact, job):
+        if artefact.candidate == "broken":
+            raise ToolFailedError("The simulator crashed.")
+        return TheirRunner().run(artefact, job)
+
+
 class TheirRunner:
     def run(self, artefact, job):
         session = onnxruntime.InferenceSession(artefact.path)
@@ -87,6 +97,15 @@ def test_a_third_partys_backend_goes_the_whole_way(theirs, model, tmp_path):
     assert result.targets[0].candidate == "whole"
     [rejection] = TheirExporter.seen
     assert rejection.candidate == "broken" and rejection.failed_gates
+
+
+def test_a_candidate_that_breaks_the_tool_is_dropped_for_the_next(theirs, monkeypatch, model, tmp_path):
+    monkeypatch.setattr(EntryPoint, "load", lambda self: replace(THEIRS, runner=f"{__name__}:BrokenRunner"))
+    (tmp_path / "their.toml").write_text(PROFILE)
+    result = deploy(model, str(tmp_path / "their.toml"), output=tmp_path / "out")
+    assert result.targets[0].candidate == "whole"
+    [rejection] = TheirExporter.seen
+    assert "crashed" in rejection.reason
 
 
 def test_two_backends_of_one_name_are_refused(theirs, monkeypatch):

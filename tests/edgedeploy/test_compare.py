@@ -89,7 +89,6 @@ def test_a_prefix_of_the_samples_is_enough():
     ("output", "words"),
     [
         (REFERENCE[:, :5], "another shape"),
-        (np.where(REFERENCE > 0, np.nan, REFERENCE), "NaN"),
         (REFERENCE[:0], "another shape"),
     ],
 )
@@ -108,3 +107,16 @@ def test_wilson_interval_against_published_values():
     low, high = wilson_interval(81, 263)
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
     assert wilson_interval(10, 10)[1] == pytest.approx(1)
+
+
+def test_nan_is_counted_and_never_passes():
+    from edgedeploy.device_profiles.schema import Quality
+    from edgedeploy.evidence import Evidence
+    from edgedeploy.judge import Outcome, judge_quality
+
+    output = REFERENCE.copy()
+    output[3, 0] = np.nan
+    found = one(REFERENCE, output)
+    assert found.broken_samples == 1
+    [verdict] = judge_quality(Quality(), [found], Evidence.SIMULATOR)
+    assert verdict.name == "finite_outputs" and verdict.outcome is Outcome.FAIL and verdict.required

@@ -96,7 +96,7 @@ def test_a_pinned_candidate_is_the_only_one(cnn, tmp_path):
 def test_an_unknown_candidate_lists_the_choices(cnn, tmp_path):
     with pytest.raises(InputError, match="no candidate 'int3'") as caught:
         next(OnnxRuntimeExporter().candidates(cnn.context(tmp_path, pinned="int3")))
-    assert "static-qdq, float32" in caught.value.remedy
+    assert "static-qdq, static-mixed, float32" in caught.value.remedy
     assert not list(tmp_path.iterdir())
 
 

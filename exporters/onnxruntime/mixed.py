@@ -1,0 +1,46 @@
+"""Mixed precision: the fewest layers left float that bring a quantized model back inside its accuracy gate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgedeploy.calibration.mixed_precision import Goal, mix_precision
+from edgedeploy.calibration.sensitivity import rank_layers
+
+if TYPE_CHECKING:
+    from edgedeploy.calibration.scheme import Scheme
+    from edgedeploy.interfaces import ExportContext, Json
+
+#: Calibration samples that rank the layers, and those that the goal is measured on.
+RANKED_ON = 8
+MEASURED_ON = 128
+#: The goal where the profile bounds neither accuracy nor noise.
+FALLBACK_SQNR_DB = 20.0
+
+
+def keep_float(context: ExportContext, scheme: Scheme) -> tuple[frozenset[str], Json]:
+    """Rank the layers by what quantizing each alone does to the outputs, and leave the worst float until it suffices.
+
+    Measured on calibration samples: the evaluation samples stay unseen until the candidate is judged.
+
+    Returns:
+        The nodes to leave float, and for the manifest the layers, with the output SQNR that each alone costs.
+    """
+    data, table = context.calibration.data, context.calibration.table
+    ranking = rank_layers(context.graph, table, scheme, list(data.take(RANKED_ON)), progress=context.progress)
+    mixture = mix_precision(context.graph, table, scheme, ranking, list(data.take(MEASURED_ON)), _goal(context))
+    alone = {entry.layer.name: entry.sqnr_db for entry in ranking.layers}
+    return mixture.exclude, {
+        "layers": [{"layer": layer.name, "sqnr_db_alone": round(alone[layer.name], 2)} for layer in mixture.kept],
+        "integer_macs_share": round(mixture.integer_macs_share, 4),
+    }
+
+
+def _goal(context: ExportContext) -> Goal:
+    quality = context.profile.quality
+    drops = [1 - quality.min_agreement] if quality.min_agreement is not None else []
+    drops += [quality.max_accuracy_drop] if quality.max_accuracy_drop is not None else []
+    noise = quality.min_sqnr_db
+    if not drops and noise is None:
+        noise = FALLBACK_SQNR_DB
+    return Goal(max_accuracy_drop=min(drops) if drops else None, min_sqnr_db=noise)
