@@ -15,7 +15,7 @@ SOURCES := pyproject.toml README.md $(shell find edgedeploy calibration exporter
 demo: $(VENV)/base
 	rm -rf out/demo
 	$(VENV)/bin/python examples/digits_cnn.py out/demo/model
-	$(VENV)/bin/deploy --target host --output out/demo out/demo/model/model.pt
+	$(VENV)/bin/deploy --target host --budget size_mb=0.03 --output out/demo out/demo/model/model.pt
 
 test: $(VENV)/tests
 	$(VENV)/bin/python -P -m pytest $(PYTEST_ARGS)

@@ -24,7 +24,7 @@ def describe(path: Path, *, layers: bool = False) -> str:
     with path.open("rb") as stream:
         head = stream.read(8)
     if head[4:] == b"TFL3":
-        from edgedeploy.exporters.tflite_micro.describe import describe_tflite
+        from edgedeploy.targets.tflite_micro.listing import describe_tflite
 
         return describe_tflite(path, layers=layers)
     return _model(path, layers)

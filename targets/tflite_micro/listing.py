@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,28 @@ def operator_listing(path: Path) -> list[dict[str, Any]]:
             }
         )
     return listing
+
+
+def describe_tflite(path: Path, *, layers: bool = False) -> str:
+    """Describe a .tflite in a few lines: size and operators by kind, with ``layers`` one more line an operator.
+
+    Raises:
+        InputError: where the file is no .tflite model.
+        MissingToolError: where the schema package is not installed.
+    """
+    operators = operator_listing(path)
+    kinds = Counter(item["operator"] for item in operators)
+    lines = [
+        f"{path.name}: TFLite, {path.stat().st_size / 1e6:.3f} MB, {len(operators)} operators",
+        "  " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()),
+    ]
+    if layers:
+        lines += [
+            f"  {item['operator']}: {', '.join(item['inputs'])} → {', '.join(item['outputs'])}, "
+            f"{item['constant_bytes']:,} constant bytes"
+            for item in operators
+        ]
+    return "\n".join(lines)
 
 
 def _text(fb: Any, tensor: Any) -> str:

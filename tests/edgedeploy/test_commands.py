@@ -101,6 +101,14 @@ def test_inspect_says_what_a_file_holds(deploy, digits_bundle, digits_folder, mo
     assert code == 2 and "nothing at" in error
 
 
+def test_inspect_reads_what_the_vendor_backends_make(deploy, model, tmp_path):
+    assert deploy("-t", "stm32l4r5", "-q", "-o", tmp_path / "out", model)[0] in (0, 3)
+    [path] = (tmp_path / "out").rglob("*.tflite")
+    out = deploy("inspect", path, "--layers")[1]
+    assert "2 CONV_2D" in out or "3 CONV_2D" in out
+    assert "DEPTHWISE_CONV_2D" in out and "constant bytes" in out
+
+
 def test_calibrate_saves_a_table_that_table_shows_and_compares(deploy, model, tmp_path):
     one, two = tmp_path / "one.npz", tmp_path / "two.npz"
     assert deploy("calibrate", model, "--out", one, "-q")[0] == 0
