@@ -122,6 +122,8 @@ class LatencyCoefficients(Section):
     ``band90`` is a factor: 90 of 100 measurements of unseen networks lie between value / band90 and value * band90.
     """
 
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
     fixed_us: float = Field(ge=0)
     io_us_per_kb: float = Field(default=0, ge=0)
     op_us: float = Field(default=0, ge=0)
@@ -135,6 +137,8 @@ class LatencyCoefficients(Section):
 
 class EnergyCoefficients(Section):
     """Energy of one inference: ``active_mw * latency + pj_per_mac * MACs + pj_per_byte * bytes moved``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     active_mw: float = Field(default=0, ge=0)
     pj_per_mac: float = Field(default=0, ge=0)
