@@ -27,7 +27,7 @@ GOALS = {
     "Snapdragon NPU, w8a8": ((14, 48), (17, 48)),
     "Cortex-M, int8": ((8, 22), None),
     "Jetson GPU, TensorRT int8": ((20, None), None),
-    "iPhone Neural Engine, float16": ((10, 20), None),
+    "iPhone Neural Engine (A14), float16": ((10, 20), None),
     "CPU, ncnn float": ((14, 42), None),
     "CPU, ncnn int8": ((14, 42), None),
 }

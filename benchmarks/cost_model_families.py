@@ -12,7 +12,7 @@ from cost_model_rows import Row, cpu_rows, hub_rows, iphone_rows, jetson_rows, t
 from edgedeploy.targets.cost.precision import FLOAT16, FLOAT32, INT8, INT16
 
 #: Devices whose published coverage is thin because networks that do not compile cleanly were dropped.
-_THIN = {"float": {"qcs6490"}, "w8a8": set(), "w8a16": {"qcs6490", "sa8295p", "snapdragon8gen1"}}
+_THIN = {"float": {"qcs6490"}, "w8a8": set(), "w8a16": set()}
 
 NPU_FLOAT = Family("Snapdragon NPU, float", "npu", FLOAT16, (100, 0.1, 1.5, 5000, 50, 50, 35, 2))
 NPU_INT8 = Family("Snapdragon NPU, w8a8", "npu", INT8, (100, 0.1, 1.2, 16000, 70, 50, 35, 2))
@@ -22,11 +22,11 @@ TINY = Family(
     "Cortex-M, int8", "mcu", INT8, (50, 0.01, 20, 0.07, 0.04, 0.004, 1.5, 1), (1, 0.1, 0.7, 1, 0.5, 0.7, 0.5, 0.1), 0.3
 )
 IPHONE = Family(
-    "iPhone Neural Engine, float16",
+    "iPhone Neural Engine (A14), float16",
     "ane",
     FLOAT16,
-    (300, 0.02, 3, 3000, 40, 60, 5, 1.5),
-    (0.7, 0.5, 1, 1, 0.7, 1, 0.7, 0.5),
+    (400, 0.01, 0.5, 3000, 40, 200, 1.5, 1.5),
+    (0.7, 0.1, 0.5, 1, 0.7, 0.5, 0.3, 0.3),
 )
 JETSON = Family(
     "Jetson GPU, TensorRT int8",
@@ -50,7 +50,11 @@ def gather(folder: Path, wheel: Path, facts) -> list[tuple[Family, list[Row]]]:
         found.append((family, [row for row in rows if row.device not in _THIN[precision]]))
     readers = (
         (TINY, "mcu_mlperf_tiny.csv", tiny_rows),
-        (IPHONE, "coreml_iphone.csv", lambda path: iphone_rows(path, facts)),
+        (
+            IPHONE,
+            "coreml_iphone.csv",
+            lambda path: [row for row in iphone_rows(path, facts) if row.device == "iphone-A14"],
+        ),
         (JETSON, "jetson_rpi_mlperf.csv", jetson_rows),
         (CPU_FLOAT, "cpu_gpu_ncnn.csv", lambda path: cpu_rows(path, integer=False, networks=facts)),
         (CPU_INT8, "cpu_gpu_ncnn.csv", lambda path: cpu_rows(path, integer=True, networks=facts)),

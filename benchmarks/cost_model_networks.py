@@ -1,7 +1,8 @@
 """The networks of the AI Hub table, rebuilt: torchvision, timm, transformers configs, and small ones by hand.
 
-A network is taken only where its parameter count agrees with the published one, so that nothing is fitted on a
-look-alike. ``NETWORKS`` maps the wheel's name to (architecture family, builder, input shapes).
+Parameter counts (printed while tracing) were compared with the published ones and look-alikes left out. Known to differ:
+MobileBERT (untied embeddings), BEiT (relative position tables), and DistilBERT, whose published count is another model's.
+``NETWORKS`` maps the wheel's name to (architecture family, builder, input shapes).
 """
 
 from __future__ import annotations

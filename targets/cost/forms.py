@@ -53,8 +53,8 @@ class Form:
 
 FORMS: dict[str, Form] = {
     "npu": Form(lanes=32, io_channels=32, on_chip_bytes=8e6, dilation=2.5, integer_activation=0.2),
-    "ane": Form(lanes=16, io_channels=1, on_chip_bytes=2e6),
-    "gpu": Form(lanes=8, io_channels=1, on_chip_bytes=2e6),
+    "ane": Form(lanes=16, on_chip_bytes=3e7),
+    "gpu": Form(lanes=8, on_chip_bytes=2e6),
     "cpu": Form(lanes=4, on_chip_bytes=1e6, winograd=0.6, vector=_STORES),
     "mcu": Form(lanes=1, on_chip_bytes=1e12, vector=_STORES),
 }
