@@ -5,16 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgedeploy.calibration.collector import collect
 from edgedeploy.calibration.dataset import Dataset
 from edgedeploy.calibration.observed import observed_tensors
-from edgedeploy.calibration.options import CalibrationOptions
+from edgedeploy.calibration.options import AUTO, CalibrationOptions
 from edgedeploy.calibration.table import CalibrationTable, Provenance
 from edgedeploy.calibration.table_file import load_table, save_table, table_key, versions
 from edgedeploy.errors import InputError
 from edgedeploy.graph.graph import Graph
 from edgedeploy.progress import NoProgress, Progress
+
+if TYPE_CHECKING:
+    from edgedeploy.calibration.method_choice import MethodChoice
+    from edgedeploy.calibration.scheme import Scheme
+
+#: Held-back samples on which methods are compared by a model's outputs.
+HELD_SAMPLES = 16
 
 
 class Calibration:
@@ -42,6 +50,8 @@ class Calibration:
         self._given = data
         self._cache = cache
         self._progress = progress or NoProgress()
+        self._method_choices: dict[str, MethodChoice | None] = {}
+        self._readings: dict[str, CalibrationTable] = {}
 
     @property
     def data_free(self) -> bool:
@@ -90,6 +100,48 @@ class Calibration:
         if path is not None:
             save_table(table, path)
         return table
+
+    def table_for(self, scheme: Scheme, higher: frozenset[str] = frozenset()) -> CalibrationTable:
+        """The table as a model quantized by ``scheme`` should read it: by the method whose outputs are best.
+
+        With ``method="auto"`` the per-tensor choice is compared with every single method on a held-back fold, by the
+        error of the model's outputs; any other method was the user's word. Computed once a scheme.
+
+        Args:
+            scheme: the backend's rules.
+            higher: tensors that the backend stores in ``scheme.higher``.
+        """
+        choice = self.method_choice(scheme, higher)
+        return self.table if choice is None else self._read_by(choice.method)
+
+    def method_choice(self, scheme: Scheme, higher: frozenset[str] = frozenset()) -> MethodChoice | None:
+        """What `table_for` chose and what every method would have given; ``None`` where there was nothing to choose."""
+        if scheme.name not in self._method_choices:
+            self._method_choices[scheme.name] = self._choose_method(scheme, higher)
+        return self._method_choices[scheme.name]
+
+    def chosen_method(self, scheme_name: str) -> str:
+        """The method behind a scheme's ranges as the manifest names it; "" where the scheme asked for none."""
+        if scheme_name not in self._method_choices:
+            return ""
+        choice = self._method_choices[scheme_name]
+        return self.options.method if choice is None else choice.method
+
+    def _choose_method(self, scheme: Scheme, higher: frozenset[str]) -> MethodChoice | None:
+        folds = self._folds()
+        if self.options.method != AUTO or self.data_free or len(set(folds.values())) < 2:
+            return None
+        from edgedeploy.calibration.method_choice import choose_method
+
+        held = [index for index, value in enumerate(self.data.hashes) if folds[value] == 0]
+        samples = list(self.data.select(held[:HELD_SAMPLES]))
+        self._progress.note(f"Comparing calibration methods under {scheme.name}")
+        return choose_method(self.graph, self.table.without_fold(0), scheme, samples, higher)
+
+    def _read_by(self, method: str) -> CalibrationTable:
+        if method not in self._readings:
+            self._readings[method] = self.table if method == self.options.method else self.table.by_method(method)
+        return self._readings[method]
 
     def _folds(self) -> dict[str, int]:
         """Deal the samples out to folds by content hash; equal samples share a fold."""

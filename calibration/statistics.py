@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -53,6 +53,13 @@ class TensorStatistics:
     def histogram(self) -> Histogram:
         """All values."""
         return merged(self.folds)
+
+    def without_fold(self, fold: int) -> TensorStatistics:
+        """The same tensor as if one fold's samples had not been there; extremes to within a bin, moments unchanged."""
+        others = self.without(fold)
+        low, high = others.extremes if others.counts.size else (self.minimum, self.maximum)
+        rest = tuple(item for index, item in enumerate(self.folds) if index != fold)
+        return replace(self, minimum=max(low, self.minimum), maximum=min(high, self.maximum), folds=rest or self.folds)
 
     def without(self, fold: int) -> Histogram:
         """All values but one fold's; all, where there is only one fold."""

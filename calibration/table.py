@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgedeploy.calibration.methods.method import methods
 from edgedeploy.calibration.options import AUTO, METHODS, CalibrationOptions
@@ -101,6 +101,20 @@ class CalibrationTable:
             chosen = self.choice(name, fmt).method if method == AUTO else method
             self._ranges[key] = range_by(methods()[chosen], self.tensors[name], fmt, self.provenance.options)
         return self._ranges[key]
+
+    def by_method(self, method: str) -> CalibrationTable:
+        """Return the same statistics, read by another method."""
+        return CalibrationTable(
+            replace(self.provenance, options=replace(self.provenance.options, method=method)),
+            self.tensors,
+            self.aliases,
+            self.clipped,
+        )
+
+    def without_fold(self, fold: int) -> CalibrationTable:
+        """Return the statistics without the values of one fold, for a judgement on samples that ranges did not see."""
+        tensors = {name: statistics.without_fold(fold) for name, statistics in self.tensors.items()}
+        return CalibrationTable(self.provenance, tensors, self.aliases, self.clipped)
 
     def choice(self, tensor: str, fmt: IntegerFormat) -> Choice:
         """Return which method ``auto`` takes for a tensor, and what each would have given (SQNR in dB)."""

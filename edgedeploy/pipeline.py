@@ -145,6 +145,7 @@ def _deploy_one(
             stages_s=stages.seconds,
             peak_memory_mb=peak_memory_mb(),
             notes=notes,
+            calibration_method=calibration.chosen_method(trial.artefact.scheme),
         )
         built = write_bundle(folder / "bundle", parts)
         code = trial.exit_code

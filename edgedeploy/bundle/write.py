@@ -59,6 +59,7 @@ class BundleParts:
     stages_s: Mapping[str, float]
     peak_memory_mb: float
     notes: tuple[str, ...] = ()
+    calibration_method: str = ""
 
 
 def write_bundle(folder: Path, parts: BundleParts) -> Path:
@@ -150,7 +151,11 @@ def _manifest(folder: Path, parts: BundleParts) -> Manifest:
                 name: item.model_dump(mode="json", exclude_none=True)
                 for name, item in parts.plan.config.preprocessing.items()
             },
-            details={**artefact.details, "emulation": str(artefact.emulation or "")},
+            details={
+                **artefact.details,
+                "emulation": str(artefact.emulation or ""),
+                "calibration_method": parts.calibration_method,
+            },
         ),
         candidates=list(parts.candidates),
         tools={name: metadata.version(name) for name in _TOOLS},

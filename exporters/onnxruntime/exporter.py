@@ -115,7 +115,7 @@ def _model(name: str, context: ExportContext, scheme: Scheme) -> tuple[onnx.Mode
         if name == offers.MIXED:
             exclude, kept = keep_float(context, scheme)
             integers["kept_float"] = kept
-        quantized = quantize(graph, context.calibration.table, scheme, exclude=exclude)
+        quantized = quantize(graph, context.calibration.table_for(scheme), scheme, exclude=exclude)
         if not scheme.activation.signed:  # measured on x86 only
             integers["padded_stems"] = pad_stem_channels(quantized)
         return quantized, scheme.name, integers

@@ -26,7 +26,7 @@ def keep_float(context: ExportContext, scheme: Scheme) -> tuple[frozenset[str], 
     Returns:
         The nodes to leave float, and for the manifest the layers, with the output SQNR that each alone costs.
     """
-    data, table = context.calibration.data, context.calibration.table
+    data, table = context.calibration.data, context.calibration.table_for(scheme)
     ranking = rank_layers(context.graph, table, scheme, list(data.take(RANKED_ON)), progress=context.progress)
     mixture = mix_precision(context.graph, table, scheme, ranking, list(data.take(MEASURED_ON)), _goal(context))
     alone = {entry.layer.name: entry.sqnr_db for entry in ranking.layers}

@@ -12,6 +12,7 @@ import onnx
 
 from edgedeploy.calibration.clipping import clipped_fraction
 from edgedeploy.calibration.quantizer.quantize import quantize
+from edgedeploy.calibration.schemes import TENSORRT
 from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.exporters.tensorrt.cache import CalibrationCache
 from edgedeploy.exporters.tensorrt.float16 import to_float16
@@ -37,6 +38,7 @@ from edgedeploy.interfaces import Artefact, ExportContext, Json, Selection
 from edgedeploy.tensors import Contract, PortSpec, TensorSpec
 
 if TYPE_CHECKING:
+    from edgedeploy.calibration.table import CalibrationTable
     from edgedeploy.graph.graph import Graph
 
 FLOAT16 = "float16"
@@ -99,7 +101,7 @@ class _Export:
         if self._wanted(first.name):
             yield self._artefact(first, tried)
         for kind in CURES:
-            cure = gentle(self.graph, self.context.calibration.table, first.placement, kind)
+            cure = gentle(self.graph, self._table, first.placement, kind)
             if not self._wanted(cure.name):
                 continue
             made = self._quantized(cure)
@@ -145,11 +147,15 @@ class _Export:
     def _wanted(self, name: str) -> bool:
         return self.context.pinned in (None, name)
 
+    @property
+    def _table(self) -> CalibrationTable:
+        return self.context.calibration.table_for(TENSORRT)
+
     def _quantized(self, placement: Placement) -> _Made:
         exclude = placement.exclude & {node.name for node in self.graph.model.graph.node}
-        model = quantize(self.graph, self.context.calibration.table, placement.scheme, exclude=exclude)
+        model = quantize(self.graph, self._table, placement.scheme, exclude=exclude)
         made = self._make(placement.name, model, placement)
-        return replace(made, clipped_fraction=clipped_fraction(model, self.context.calibration.table))
+        return replace(made, clipped_fraction=clipped_fraction(model, self._table))
 
     def _make(self, name: str, model: onnx.ModelProto, placement: Placement | None = None) -> _Made:
         model = renamed(model, self.names)

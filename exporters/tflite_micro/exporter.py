@@ -25,7 +25,7 @@ from edgedeploy.exporters.tflite_micro.writer import WrittenModel, write_tflite
 from edgedeploy.interfaces import Artefact, ExportContext, Json, Rejection, Selection
 
 if TYPE_CHECKING:
-    from edgedeploy.calibration.table import CalibrationTable
+    from edgedeploy.calibration.session import Calibration
 
 MODEL_FILE = "model.tflite"
 VELA_FILE = "model_vela.tflite"
@@ -73,7 +73,7 @@ class TfliteMicroExporter:
             )
         rewritten = for_micro(context.graph)
         check_graph(rewritten.graph.model)
-        ready = _Ready(context, rewritten, _table(context, rewritten), options)
+        ready = _Ready(context, rewritten, _calibration(context, rewritten), options)
         if context.pinned in (None, "int8"):
             yield self._make(ready, "int8")
         if context.pinned == "int16x8":
@@ -96,7 +96,9 @@ class TfliteMicroExporter:
         from edgedeploy.calibration.quantizer import quantize
 
         context, scheme = ready.context, scheme_of(candidate)
-        quantized = quantize(ready.rewritten.graph, ready.table, scheme, higher=ready.rewritten.higher)
+        higher = ready.rewritten.higher
+        table = ready.calibration.table_for(scheme, higher)
+        quantized = quantize(ready.rewritten.graph, table, scheme, higher=higher)
         written = write_tflite(quantized, WriterOptions(per_channel_fc=not ready.options.per_tensor_fc))
         check_memory(written, context.profile)
         folder = context.work_dir / candidate
@@ -124,7 +126,7 @@ class TfliteMicroExporter:
             figures=_figures(written, firmware, vela),
             details={
                 "model_name": context.model.name,
-                "clipped_fraction": clipped_fraction(quantized, ready.table),
+                "clipped_fraction": clipped_fraction(quantized, table),
                 **_details(written, firmware, vela),
             },
             data_free=context.calibration.data_free,
@@ -183,18 +185,18 @@ class _Ready:
 
     context: ExportContext
     rewritten: Rewritten
-    table: CalibrationTable
+    calibration: Calibration
     options: ExportOptions
 
 
-def _table(context: ExportContext, rewritten: Rewritten) -> CalibrationTable:
-    """The shared table, or, where rewriting made other tensors, one of the same data for those."""
+def _calibration(context: ExportContext, rewritten: Rewritten) -> Calibration:
+    """The shared calibration, or, where rewriting made other tensors, one of the same data for those."""
     from edgedeploy.calibration.session import Calibration
 
     shared = context.calibration
     if not rewritten.changed:
-        return shared.table
-    return Calibration(rewritten.graph, shared.data, shared.options, progress=context.progress).table
+        return shared
+    return Calibration(rewritten.graph, shared.data, shared.options, progress=context.progress)
 
 
 def _quality_failed(rejections: list[Rejection]) -> bool:

@@ -75,7 +75,11 @@ def simulate(
     path.write_text(json.dumps(job), encoding="utf-8")
     try:
         done = subprocess.run(
-            [sys.executable, "-m", WORKER, str(path)], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            [sys.executable, "-P", "-m", WORKER, str(path)],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise ToolFailedError(f"TFLite Micro did not finish in {TIMEOUT_S} s.", found=str(model)) from None

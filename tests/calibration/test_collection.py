@@ -263,7 +263,7 @@ def test_calibration_needs_no_torch():
     )
     support = str(Path(__file__).parents[1] / "support")
     environment = {**os.environ, "PYTHONPATH": support}
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    result = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, env=environment)
     assert result.stdout.split() == ["2", "False"], result.stderr
 
 

@@ -17,7 +17,7 @@ from edgedeploy.errors import ToolFailedError
 from edgedeploy.exporters.snpe.qnn.job import Answer, Job
 
 #: What the worker runs; a test puts another command here to see how a crash is told.
-COMMAND: tuple[str, ...] = (sys.executable, "-m", "edgedeploy.exporters.snpe.qnn.worker")
+COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "edgedeploy.exporters.snpe.qnn.worker")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _TIMESTAMP = re.compile(r"^\S+ \S+ \[[EF]:onnxruntime:[^\]]*\] ")
 
