@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -64,11 +65,10 @@ def deploy(folder: Path, data: Path) -> tuple[dict, float]:
         "import resource, subprocess, sys; r = subprocess.run(sys.argv[1:]);"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, r.returncode)"
     )
-    environment = {"PYTHONPATH": str(Path(__file__).parents[1] / "examples"), "OMP_NUM_THREADS": "1"}
-    import os
-
+    examples = str(Path(__file__).parents[1] / "examples")
+    environment = {**os.environ, "PYTHONPATH": examples, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", wrapper, *command], capture_output=True, text=True, env={**os.environ, **environment}
+        [sys.executable, "-c", wrapper, *command], capture_output=True, text=True, check=True, env=environment
     )
     peak, code = done.stdout.split()[-2:]
     if int(code) not in (0, 1, 3):

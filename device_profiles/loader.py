@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgedeploy.device_profiles.schema import BUDGET_KEYS, Budget, DeviceProfile
 from pydantic import BaseModel, ValidationError
 
+from edgedeploy.device_profiles.schema import BUDGET_KEYS, Budget, DeviceProfile
 from edgedeploy.errors import InputError
 from edgedeploy.evidence import Evidence
 

@@ -9,15 +9,11 @@ import click
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "--scheme", required=True, metavar="NAME", help="tflite, qnn-a8w8, onnxruntime-x86 …"
-)
+@click.option("--scheme", required=True, metavar="NAME", help="tflite, qnn-a8w8, onnxruntime-x86 …")
 @click.option("--samples", type=click.IntRange(min=1), default=8, show_default=True, help="Samples to measure on.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw it (.png, .svg).")
 @click.option("--calibration", metavar="DATA", help=".npz, folder of .npy or images, or pkg.mod:callable.")
-@click.option(
-    "--config", type=click.Path(path_type=Path), metavar="FILE", help="deploy.toml; else the one beside it."
-)
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="deploy.toml; else the one beside it.")
 @click.option("--model", "factory", default="", metavar="PKG.MOD:FN", help="Builds the module for a file of weights.")
 @click.option("--input", "inputs", multiple=True, metavar="NAME:SHAPE:DTYPE", help="image:1x3x224x224:float32")
 @click.option("--trust-code", is_flag=True, help="The TorchScript file may run its code.")
