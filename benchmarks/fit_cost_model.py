@@ -17,9 +17,22 @@ from pathlib import Path
 
 import numpy as np
 from cost_model_cache import load_facts
-from cost_model_families import CPU_FLOAT, CPU_INT8, IPHONE, NPU_FLOAT, NPU_INT8, NPU_INT16, TINY, architecture, gather
+from cost_model_families import (
+    CPU_FLOAT,
+    CPU_INT8,
+    IPHONE,
+    JETSON,
+    NPU_FLOAT,
+    NPU_INT8,
+    NPU_INT16,
+    TINY,
+    architecture,
+    gather,
+)
 from cost_model_fit import NAMES, Bench, Errors, Family, cross_validate, fit_family, table
 from cost_model_rows import iphone_rows
+
+from edgedeploy.device_profiles.loader import load_profile
 
 SCRIPT = "benchmarks/fit_cost_model.py"
 FITTED_AT = "2026-11-21"
@@ -229,6 +242,29 @@ def cpus(fits: dict[str, Fitted]) -> dict[str, str]:
     return sections
 
 
+def jetsons(fit: Fitted, rows) -> dict[str, str]:
+    """Two networks a board set its speed and little else: the band is what leaving one of them out costs, widened."""
+    band = fit.band() * 1.3
+    text = "MLPerf Inference SingleStream, TensorRT int8: resnet50 and bert-large only"
+    boards = {"jetson-agx-orin": "agx-orin", "jetson-orin-nx": "orin-nx", "jetson-xavier-nx": "xavier-nx"}
+    sections = {}
+    for name, device in boards.items():
+        power = None
+        if any(row.energy_mj and row.device == f"{device}-maxq" for row in rows):
+            power = board_power(rows, f"^{device}-maxq$")
+            power |= {"fitted_on": f"whole-board wall power of MLPerf runs at the MaxQ setting; {text}"}
+        sections[name] = section(
+            "gpu", "fitted", text, fit.validated(), {"int8": (fit.match(f"^{device}$"), band)}, power
+        )
+    larger, smaller = (load_profile(name).hardware for name in ("jetson-orin-nx", "jetson-orin-nano"))
+    logs = fit.match("^orin-nx$")
+    logs[3] += np.log(smaller.peak_int8_gops / larger.peak_int8_gops)
+    logs[4:6] += np.log(smaller.bandwidth_gb_s / larger.bandwidth_gb_s)
+    how = f"Orin NX scaled by peak rate and memory bandwidth; {text}"
+    sections["jetson-orin-nano"] = section("gpu", "interpolated", how, fit.validated(), {"int8": (logs, band * 1.2)})
+    return sections
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
@@ -242,13 +278,13 @@ def main() -> None:
         if not rows:
             print(f"{family.name}: its measurements are not in {arguments.folder} or {arguments.wheel}: skipped")
             continue
-        if family.form == "gpu":
-            continue  # two networks are not a fit
         fits[family.name], rows_of[family.name] = Fitted(family, rows, facts), rows
         print(f"{family.name}: {fits[family.name].validated()}, band ×/÷{fits[family.name].band():.2f}", flush=True)
     sections = {}
     if {NPU_FLOAT.name, NPU_INT8.name, NPU_INT16.name} <= fits.keys():
         sections |= snapdragons(fits, arguments.folder)
+    if JETSON.name in fits:
+        sections |= jetsons(fits[JETSON.name], rows_of[JETSON.name])
     if TINY.name in fits:
         sections |= microcontrollers(fits[TINY.name], rows_of[TINY.name])
     if IPHONE.name in fits:
