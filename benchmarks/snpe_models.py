@@ -238,7 +238,7 @@ def peer(case: Case) -> None:
         want = np.stack(exact)
         cosines = (got * want).sum(1) / np.linalg.norm(got, axis=1) / np.linalg.norm(want, axis=1)
         same = (got.argmax(1) == want.argmax(1)).mean()
-        print(f"    DLC {compiled.dlc.stat().st_size / 1e6:.3f} MB, {compiled.trace.mapped} ops on HTP, n={count}")
+        print(f"    DLC {compiled.dlcs[0].stat().st_size / 1e6:.3f} MB, {compiled.trace.mapped} ops on HTP, n={count}")
         print(f"    cosine to FP32 mean {cosines.mean():.5f}, min {cosines.min():.5f}, top-1 {same:.4f}")
 
 

@@ -36,7 +36,8 @@ class Built:
 
     Attributes:
         toolchain: name and version of what wrote the DLC.
-        dlc: the DLC, wherever it lies.
+        dlc: the DLC, wherever it lies; ``None`` where nodes were left to the CPU: the ONNX file of the context
+            binary is the model then.
         compiled: the rest of what onnxruntime-qnn left; ``None`` for the SDK.
 
     """
@@ -47,7 +48,7 @@ class Built:
     ports: tuple[tuple[Boundary, ...], tuple[Boundary, ...]]
     notes: tuple[str, ...] = ()
     toolchain: str = ""
-    dlc: Path = DLC
+    dlc: Path | None = None
     compiled: Compiled | None = None
     proof: TargetProof | None = None
     read_back: ReadBack | None = None
@@ -58,23 +59,26 @@ def collect(
 ) -> Artefact:
     """Move everything that ships into ``folder`` and return the artefact."""
     folder.mkdir(parents=True)
-    shutil.copyfile(built.dlc, folder / DLC)
+    if built.dlc is not None:
+        shutil.copyfile(built.dlc, folder / DLC)
     shutil.copyfile(built.qdq, folder / EMULATION)
     if built.compiled is not None:
         shutil.copyfile(built.compiled.context_model, folder / CONTEXT_MODEL)
         shutil.copyfile(built.compiled.context_binary, folder / built.compiled.context_binary.name)
     write_android(folder / "android", built, settings, samples, folder / EMULATION)
-    size = (folder / DLC).stat().st_size
+    main = DLC if built.dlc is not None else CONTEXT_MODEL
+    shipped = [main, Path(built.compiled.context_binary.name)] if built.compiled and main == CONTEXT_MODEL else [main]
+    size = sum((folder / name).stat().st_size for name in shipped)
     return Artefact(
         candidate=built.candidate,
         folder=folder,
-        main=DLC,
+        main=main,
         contract=Contract(*(tuple(_port(port) for port in ports) for ports in built.ports)),
         scheme=built.scheme,
-        figures=(Figure("size_mb", size / 1e6, Evidence.ARTEFACT, how=str(DLC)),),
+        figures=(Figure("size_mb", size / 1e6, Evidence.ARTEFACT, how=" + ".join(map(str, shipped))),),
         details=_details(built, prepared, settings),
         emulation=EMULATION,
-        unstable=UNSTABLE,
+        unstable=UNSTABLE if main == DLC else {},
         data_free=data_free,
     )
 
@@ -105,6 +109,8 @@ def _details(built: Built, prepared: Prepared, settings: Settings) -> Mapping[st
         details["context_binary"] = built.compiled.context_binary.name
         details["nodes_per_provider"] = built.compiled.providers
         details["ops"] = built.compiled.trace.mapped
+        details["allow_cpu_nodes"] = settings.allow_cpu_nodes
+        details["cpu_nodes"] = [f"{node.name} ({node.op_type})" for node in built.compiled.cpu_nodes]
     if built.proof is not None:
         details["compiled_for"] = asdict(built.proof)
         details["minimum_qairt_runtime"] = built.proof.runtime

@@ -28,6 +28,8 @@ REFUSED: dict[str, str] = {
     "Trilu": "QNN has no Trilu; multiply by a constant mask",
     "Unique": "the number of its results depends on the data",
 }
+#: Of those, what ONNX Runtime's CPU provider runs as part of a split graph (``allow_cpu_nodes``).
+ON_CPU = frozenset({"Erf", "GRU", "Hardmax", "LSTM", "RNN", "Trilu"})
 #: Wrong results that compile: 8 bits lose the sum, 16 bits break the lookup table.
 ONLY_16_BIT = frozenset({"CumSum"})
 ONLY_8_BIT = frozenset({"Log"})
@@ -61,8 +63,11 @@ def check_interface(graph: Graph) -> None:
             )
 
 
-def check_ops(graph: Graph) -> None:
+def check_ops(graph: Graph, *, allow_cpu_nodes: int = 0) -> None:
     """Refuse by name what no rewrite could help; the compiler's own trace names the rest.
+
+    Args:
+        allow_cpu_nodes: so many of `ON_CPU` are left to the phone's CPU.
 
     Raises:
         UnsupportedOpError: with every such node.
@@ -71,5 +76,5 @@ def check_ops(graph: Graph) -> None:
     found = [
         (node.op_type, node.name, REFUSED[node.op_type]) for node in graph.model.graph.node if node.op_type in REFUSED
     ]
-    if found:
+    if len(found) > allow_cpu_nodes or any(op_type not in ON_CPU for op_type, _, _ in found):
         raise UnsupportedOpError(BACKEND, found)

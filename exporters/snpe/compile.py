@@ -9,11 +9,13 @@ from edgedeploy.errors import ToolFailedError, UnsupportedOpError
 from edgedeploy.exporters.snpe.checks import BACKEND
 from edgedeploy.exporters.snpe.qnn.host import errors_in, run_job
 from edgedeploy.exporters.snpe.qnn.install import QnnInstall
-from edgedeploy.exporters.snpe.qnn.job import Answer, Job
+from edgedeploy.exporters.snpe.qnn.job import Answer, Job, PlacedNode
 from edgedeploy.exporters.snpe.qnn.options import Hexagon, context_config, dlc_options, htp_options, trace_options
 from edgedeploy.exporters.snpe.qnn.trace import OpTrace, read_trace
 
 PROVIDER = "QNNExecutionProvider"
+#: What joins the CPU's part of a split graph to the NPU's; no op of the model.
+SEAMS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _TIMEOUT_S = 1800.0
 
 
@@ -22,31 +24,36 @@ class Compiled:
     """What the compiler left.
 
     Attributes:
-        dlc: the DLC.
+        dlcs: the DLC; where nodes were left to the CPU, one for each part on the NPU, and none is the model.
         context_model, context_binary: an EPContext ONNX file and the Hexagon binary that it names.
         trace: what became of each node.
         providers: number of nodes per ONNX Runtime provider.
         prepare_s: seconds that preparing for Hexagon took on this host.
+        cpu_nodes: ops left to the CPU, at most as many as were allowed.
 
     """
 
-    dlc: Path
+    dlcs: tuple[Path, ...]
     context_model: Path
     context_binary: Path
     trace: OpTrace
     providers: dict[str, int]
     prepare_s: float
+    cpu_nodes: tuple[PlacedNode, ...] = ()
 
 
-def compile_graph(install: QnnInstall, model: Path, hexagon: Hexagon, verify: Hexagon, work_dir: Path) -> Compiled:
+def compile_graph(
+    install: QnnInstall, model: Path, hexagon: Hexagon, verify: Hexagon, work_dir: Path, *, allow_cpu_nodes: int = 0
+) -> Compiled:
     """Compile ``model``; every file lands under ``work_dir``.
 
     Args:
         hexagon: what the context binary is for.
         verify: the same with its SoC named: op validation follows the architecture, preparation the SoC.
+        allow_cpu_nodes: so many ops may be left to the CPU; 0 disables CPU fallback.
 
     Raises:
-        UnsupportedOpError: nodes that QNN does not take, each with Qualcomm's reason.
+        UnsupportedOpError: more nodes than allowed that QNN does not take, each with Qualcomm's reason.
         ToolFailedError: the compiler crashed, refused to prepare, or did not leave exactly one DLC.
 
     """
@@ -54,30 +61,40 @@ def compile_graph(install: QnnInstall, model: Path, hexagon: Hexagon, verify: He
     for folder in (traced, context, dlc):
         folder.mkdir(parents=True)
     context_model = context / "model_ctx.onnx"
+    split = allow_cpu_nodes > 0
     answer = _session(
-        model, htp_options(install, hexagon) | trace_options(traced), traced, context_config(context_model)
+        model, htp_options(install, hexagon) | trace_options(traced), traced, context_config(context_model), split
     )
     trace = read_trace(traced)
-    _require_placed(answer, trace, traced)
+    cpu_nodes = _require_placed(answer, trace, traced, allow_cpu_nodes)
     if verify != hexagon:
         checked = work_dir / "verify"
-        _require_placed(_session(model, htp_options(install, verify), checked, {}), trace, checked)
+        verified = _session(model, htp_options(install, verify), checked, {}, split)
+        _require_placed(verified, trace, checked, allow_cpu_nodes)
     binaries = sorted(context.glob("*.bin"))
     if len(binaries) != 1 or not context_model.exists():
         raise _incomplete(f"{len(binaries)} context binaries")
-    _session(model, htp_options(install, verify) | dlc_options(install, dlc), dlc, {})
-    written = sorted(dlc.glob("*.dlc"))
-    if len(written) != 1:
+    _session(model, htp_options(install, verify) | dlc_options(install, dlc), dlc, {}, split)
+    written = tuple(sorted(dlc.glob("*.dlc")))
+    if len(written) != 1 and not (written and cpu_nodes):
         raise _incomplete(f"{len(written)} DLC files")
-    return Compiled(written[0], context_model, binaries[0], trace, answer.providers, answer.create_s)
+    return Compiled(written, context_model, binaries[0], trace, answer.providers, answer.create_s, cpu_nodes)
 
 
-def _session(model: Path, options: dict[str, str], folder: Path, config: dict[str, str]) -> Answer:
-    job = Job(str(model.resolve()), options, str((folder / "answer.json").resolve()), config)
+def _session(model: Path, options: dict[str, str], folder: Path, config: dict[str, str], split: bool) -> Answer:
+    result = str((folder / "answer.json").resolve())
+    job = Job(str(model.resolve()), options, result, config, cpu_fallback=split)
     return run_job(job, folder.resolve(), timeout_s=_TIMEOUT_S)
 
 
-def _require_placed(answer: Answer, trace: OpTrace, folder: Path) -> None:
+def off_npu(answer: Answer, *, split: bool) -> tuple[PlacedNode, ...]:
+    """Nodes that are not on the NPU; where a split is allowed, without the `SEAMS` that it needs."""
+    elsewhere = (node for node in answer.nodes if node.provider != PROVIDER)
+    return tuple(node for node in elsewhere if not (split and node.op_type in SEAMS))
+
+
+def _require_placed(answer: Answer, trace: OpTrace, folder: Path, allowed: int) -> tuple[PlacedNode, ...]:
+    """The nodes that were left to the CPU, at most ``allowed``."""
     if answer.error:
         if trace.refusals:
             raise UnsupportedOpError(BACKEND, [(item.op_type, item.node, item.reason) for item in trace.refusals])
@@ -86,11 +103,12 @@ def _require_placed(answer: Answer, trace: OpTrace, folder: Path) -> None:
             found="; ".join(errors_in(folder / "log.txt")[-3:]) or answer.error,
             remedy="The model as a whole does not suit this Hexagon; try another target, or the Qualcomm SDK.",
         )
-    elsewhere = [node for node in answer.nodes if node.provider != PROVIDER]
-    if elsewhere or not answer.nodes:
-        raise UnsupportedOpError(
-            BACKEND, [(node.op_type, node.name, f"placed on {node.provider}") for node in elsewhere]
-        )
+    elsewhere = off_npu(answer, split=allowed > 0)
+    if len(elsewhere) > allowed or PROVIDER not in answer.providers:
+        reasons = {refusal.node: refusal.reason for refusal in trace.refusals}
+        told = [(node.op_type, node.name, reasons.get(node.name, f"placed on {node.provider}")) for node in elsewhere]
+        raise UnsupportedOpError(BACKEND if not allowed else f"{BACKEND} (allow_cpu_nodes={allowed})", told)
+    return elsewhere
 
 
 def _incomplete(found: str) -> ToolFailedError:

@@ -61,7 +61,14 @@ class SnpeExporter:
         toolchain = choose_toolchain(settings.toolchain)
         if isinstance(toolchain, QnnInstall):
             tell_licence(context.progress)
-        prepared = prepare(context.graph, context.calibration, context.progress)
+        elif settings.allow_cpu_nodes:
+            raise InputError(
+                "The Qualcomm SDK writes one DLC for the NPU; it cannot leave ops to the CPU.",
+                found=f"allow_cpu_nodes={settings.allow_cpu_nodes} with the SDK at {toolchain.variable}",
+                remedy="Add the option toolchain=onnxruntime-qnn, or leave allow_cpu_nodes out.",
+            )
+        allowed = settings.allow_cpu_nodes
+        prepared = prepare(context.graph, context.calibration, context.progress, allow_cpu_nodes=allowed)
         names = [context.pinned] if context.pinned else list(RECIPES)
         before: frozenset[str] | None = None
         for name in names:
@@ -135,17 +142,20 @@ def tell_licence(progress: Progress) -> None:
 def _with_onnxruntime(
     install: QnnInstall, start: Built, model: onnx.ModelProto, settings: Settings, work: Path
 ) -> Built:
-    compiled = compile_graph(install, start.qdq, settings.hexagon, settings.verify, work)
+    compiled = compile_graph(
+        install, start.qdq, settings.hexagon, settings.verify, work, allow_cpu_nodes=settings.allow_cpu_nodes
+    )
     proof = read_proof(compiled.context_binary)
     check_target(proof, settings.hexagon.arch)
-    dlc = read_dlc(compiled.dlc)
-    if settings.hexagon.arch < FIRST_FLOAT_ARCH and (floats := float_ops(dlc)):
+    parts = [read_dlc(path) for path in compiled.dlcs]
+    floats = [op for part in parts for op in float_ops(part)]
+    if settings.hexagon.arch < FIRST_FLOAT_ARCH and floats:
         raise UnsupportedOpError(f"{BACKEND} V{settings.hexagon.arch}, which computes in integers only,", floats)
     return replace(
         start,
         toolchain=f"onnxruntime-qnn {install.version}, QAIRT {proof.runtime}",
-        dlc=compiled.dlc,
+        dlc=None if compiled.cpu_nodes else compiled.dlcs[0],
         compiled=compiled,
         proof=proof,
-        read_back=check_readback(dlc, model, compiled.trace),
+        read_back=check_readback(parts, model, compiled.trace),
     )

@@ -74,7 +74,7 @@ def as_fed(sample: Mapping[str, NDArray[np.generic]], fed: Mapping[str, str]) ->
     return {name: value.astype(fed[name]) if name in fed else value for name, value in sample.items()}
 
 
-def prepare(graph: Graph, calibration: Calibration, progress: Progress) -> Prepared:
+def prepare(graph: Graph, calibration: Calibration, progress: Progress, *, allow_cpu_nodes: int = 0) -> Prepared:
     """Check, rewrite and calibrate.
 
     The shared table serves where the rewrites left the graph alone; otherwise the rewritten graph, which has other
@@ -87,7 +87,7 @@ def prepare(graph: Graph, calibration: Calibration, progress: Progress) -> Prepa
     check_interface(graph)
     rewritten = for_hexagon(graph.model)
     own = Graph(rewritten.model, graph.batch_norms, graph.modules)
-    check_ops(own)
+    check_ops(own, allow_cpu_nodes=allow_cpu_nodes)
     only_weights = set(rewritten.applied) <= {"faint channel"}
     if only_weights:
         return Prepared(own, calibration.table, rewritten.applied, {})

@@ -7,7 +7,7 @@ that its shape allows. Activations keep the name of the quantized tensor, or of 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,33 +48,36 @@ class _Quantized:
     values: NDArray[Any] | None = None
 
 
-def check_readback(dlc: Dlc, model: onnx.ModelProto, trace: OpTrace) -> ReadBack:
+def check_readback(parts: Sequence[Dlc], model: onnx.ModelProto, trace: OpTrace) -> ReadBack:
     """Compare; what differs is one `ToolFailedError` that lists it (the first ten).
 
     Args:
-        dlc: the file as read.
+        parts: the file as read; several where nodes were left to the CPU, and then without the model's boundary.
         model: the Q/DQ model that was compiled.
         trace: the compiler's own list of the ops it placed.
 
     """
     problems: list[str] = []
-    if len(dlc.graphs) != 1:
-        raise _mismatch([f"{len(dlc.graphs)} graphs, expected 1"])
-    graph = dlc.graphs[0]
-    problems += _ops(graph, trace)
-    problems += _interface(graph, model)
+    for dlc in parts:
+        if len(dlc.graphs) != 1:
+            raise _mismatch([f"{len(dlc.graphs)} graphs, expected 1"])
+    graphs = [dlc.graphs[0] for dlc in parts]
+    problems += _ops([node.name for graph in graphs for node in graph.nodes], trace)
+    if len(graphs) == 1:
+        problems += _interface(graphs[0], model)
     weights, activations = _quantizations(model)
-    compared, size = 0, 0
-    for name, tensor in graph.tensors.items():
-        if tensor.role is Role.STATIC and tensor.encoding is not None:
-            problems += _weight(tensor, graph.parameters[name], weights)
-            compared, size = compared + 1, size + graph.parameters[name].nbytes
-    checked, wrong = _activations(graph, activations)
-    problems += wrong
+    compared, size, checked, tables = 0, 0, 0, 0
+    for graph in graphs:
+        for name, tensor in graph.tensors.items():
+            if tensor.role is Role.STATIC and tensor.encoding is not None:
+                problems += _weight(tensor, graph.parameters[name], weights)
+                compared, size = compared + 1, size + graph.parameters[name].nbytes
+        seen, wrong = _activations(graph, activations)
+        problems, checked = problems + wrong, checked + seen
+        tables += sum(1 for tensor in graph.by_role(Role.STATIC) if tensor.encoding is None)
     if problems:
         raise _mismatch(problems)
-    tables = sum(1 for tensor in graph.by_role(Role.STATIC) if tensor.encoding is None)
-    return ReadBack(len(graph.nodes), compared, size, checked, tables)
+    return ReadBack(sum(len(graph.nodes) for graph in graphs), compared, size, checked, tables)
 
 
 def float_ops(dlc: Dlc) -> list[tuple[str, str, str]]:
@@ -92,13 +95,9 @@ def float_ops(dlc: Dlc) -> list[tuple[str, str, str]]:
     return found
 
 
-def _ops(graph: DlcGraph, trace: OpTrace) -> list[str]:
-    traced = set(trace.sources)
-    stored = {node.name for node in graph.nodes}
-    problems = (
-        [] if len(graph.nodes) == trace.mapped else [f"{len(graph.nodes)} ops, the compiler placed {trace.mapped}"]
-    )
-    return problems + [f"op {name!r} is missing" for name in sorted(traced - stored)]
+def _ops(stored: Sequence[str], trace: OpTrace) -> list[str]:
+    problems = [] if len(stored) == trace.mapped else [f"{len(stored)} ops, the compiler placed {trace.mapped}"]
+    return problems + [f"op {name!r} is missing" for name in sorted(set(trace.sources) - set(stored))]
 
 
 def _interface(graph: DlcGraph, model: onnx.ModelProto) -> list[str]:

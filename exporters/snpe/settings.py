@@ -18,6 +18,7 @@ OPTIONS: dict[str, str] = {
     "io": "float32 or quantized: what the artefact takes and gives",
     "vtcm_mb": "tightly coupled memory to plan for, 0 for the architecture's usual size",
     "stamp_soc": "true writes the SoC number into the context binary (some 888 firmware then refuses it: error 1002)",
+    "allow_cpu_nodes": "how many ops may stay off the NPU, on the phone's CPU; 0 refuses the model, naming them",
     "simulator_samples": "how many samples the HTP simulator runs at most",
     "layer_errors": "true compares every layer with the Q/DQ simulation, on one sample",
     "simulator_timeout_s": "how long the simulator may take for one sample",
@@ -37,6 +38,7 @@ class Settings:
         soc_id: Qualcomm's number of the SoC, 0 where the profile does not say.
         toolchain: one of `TOOLCHAINS`.
         quantized_io: integer inputs and outputs.
+        allow_cpu_nodes: most ops that may stay on the CPU; 0 disables CPU fallback altogether.
         simulator_samples: 0 for as many as suit the model's size.
 
     """
@@ -46,6 +48,7 @@ class Settings:
     soc_id: int
     toolchain: str = "auto"
     quantized_io: bool = False
+    allow_cpu_nodes: int = 0
     simulator_samples: int = 0
     layer_errors: bool = False
     simulator_timeout_s: float = 300.0
@@ -81,6 +84,7 @@ def settings_of(profile: DeviceProfile, options: Mapping[str, str]) -> Settings:
         soc_id=soc_id,
         toolchain=_choice(chosen, "toolchain", TOOLCHAINS),
         quantized_io=_choice(chosen, "io", ("float32", "quantized")) == "quantized",
+        allow_cpu_nodes=int(_number(chosen, "allow_cpu_nodes", 0)),
         simulator_samples=int(_number(chosen, "simulator_samples", 0)),
         layer_errors=_choice(chosen, "layer_errors", ("false", "true")) == "true",
         simulator_timeout_s=_number(chosen, "simulator_timeout_s", 300),

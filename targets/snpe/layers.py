@@ -15,7 +15,7 @@ from edgedeploy.exporters.snpe.qnn.host import run_job
 from edgedeploy.exporters.snpe.qnn.install import QnnInstall
 from edgedeploy.exporters.snpe.qnn.job import Job
 from edgedeploy.exporters.snpe.qnn.options import Hexagon, htp_options
-from edgedeploy.targets.snpe.simulator import require_on_npu
+from edgedeploy.targets.snpe.simulator import allowed_on_cpu, require_on_npu
 
 if TYPE_CHECKING:
     from edgedeploy.interfaces import Artefact, RunJob
@@ -66,9 +66,10 @@ def layer_errors(install: QnnInstall, artefact: Artefact, job: RunJob) -> tuple[
         samples=str(work / "inputs"),
         outputs=str(work / "outputs"),
         count=1,
+        cpu_fallback=allowed_on_cpu(artefact) > 0,
     )
     answer = run_job(asked, work, timeout_s=1800)
-    require_on_npu(answer)
+    require_on_npu(answer, allowed_on_cpu(artefact))
     expected = emulate(path, [sample])[0]
     with np.load(work / "outputs" / "0.npz", allow_pickle=False) as simulated:
         return tuple(

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from edgedeploy.errors import InputError, MissingToolError
 from edgedeploy.evidence import Evidence
+from edgedeploy.exporters.snpe.compile import off_npu
 from edgedeploy.exporters.snpe.qnn.install import INSTALL, require_qnn
 from edgedeploy.interfaces import Artefact, RunJob, RunResult
 from edgedeploy.targets.snpe.layers import layer_errors
 from edgedeploy.targets.snpe.phone import run_on_phone
-from edgedeploy.targets.snpe.simulator import simulate
+from edgedeploy.targets.snpe.simulator import allowed_on_cpu, simulate
 
 if TYPE_CHECKING:
     from edgedeploy.exporters.snpe.qnn.install import QnnInstall
@@ -29,6 +30,12 @@ class SnpeRunner:
 
         """
         if job.device.startswith("adb:"):
+            if artefact.details.get("cpu_nodes"):
+                raise InputError(
+                    "snpe-net-run runs a DLC, and a model with ops on the CPU is none.",
+                    found=f"on the CPU: {', '.join(artefact.details['cpu_nodes'])}",
+                    remedy="Run it on the phone in ONNX Runtime (android/Inference.kt), or replace these ops.",
+                )
             return run_on_phone(artefact, job)
         if job.device:
             raise InputError(
@@ -54,10 +61,15 @@ def _simulated(install: QnnInstall, artefact: Artefact, job: RunJob) -> RunResul
         "nodes_per_provider": done.answer.providers,
         "cpu_fallback": "disabled; every node of the session was listed on the NPU",
     }
+    on_cpu = [f"{node.name} ({node.op_type})" for node in off_npu(done.answer, split=True)]
     notes = [
         f"{done.samples} of {len(job.samples)} samples ran in Qualcomm's HTP simulator, "
         "which proves numerics and says nothing of latency or power"
     ]
+    if on_cpu:
+        details["cpu_fallback"] = f"allowed for {allowed_on_cpu(artefact)} ops"
+        details["cpu_nodes"] = on_cpu
+        notes.append(f"{len(on_cpu)} of the model's ops ran on the CPU, as allow_cpu_nodes says: {', '.join(on_cpu)}")
     if artefact.details.get("layer_errors"):
         errors = layer_errors(install, artefact, job)
         details["layer_errors"] = [error.as_json() for error in errors]

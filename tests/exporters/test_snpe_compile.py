@@ -73,8 +73,8 @@ def test_the_simulator_agrees_with_the_qdq_simulation(tmp_path):
 
 def test_every_dlc_is_read_back_equal_and_a_difference_is_named():
     compiled, model = compiled_cnn()
-    dlc = read_dlc(compiled.dlc)
-    seen = check_readback(dlc, model, compiled.trace)
+    dlc = read_dlc(compiled.dlcs[0])
+    seen = check_readback([dlc], model, compiled.trace)
     assert seen.nodes == len(dlc.graphs[0].nodes)
     assert seen.weights == 6  # three weights, three biases
     assert seen.encodings >= 6
@@ -90,7 +90,7 @@ def test_every_dlc_is_read_back_equal_and_a_difference_is_named():
             values = values * np.float32(1.5)
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     with pytest.raises(ToolFailedError) as caught:
-        check_readback(dlc, other, compiled.trace)
+        check_readback([dlc], other, compiled.trace)
     assert "weight 'w1_quantized' differs" in str(caught.value)
     assert "sum" in str(caught.value)
     assert caught.value.exit_code is ExitCode.TOOL_FAILED
@@ -114,7 +114,7 @@ def test_two_builds_differ_in_timestamps_only(tmp_path):
     second = compile_model(model, tmp_path)
     assert first.context_binary.read_bytes() == second.context_binary.read_bytes()
     assert first.context_model.read_bytes() == second.context_model.read_bytes()
-    left, right = (split_records(memoryview(item.dlc.read_bytes())) for item in (first, second))
+    left, right = (split_records(memoryview(item.dlcs[0].read_bytes())) for item in (first, second))
     assert left.keys() == right.keys()
     differing = {name for name in left if bytes(left[name]) != bytes(right[name])}
     assert all(name.startswith("dlc.metadata") for name in differing)
@@ -142,7 +142,7 @@ def test_float_ops_are_found(tmp_path):
     table = Calibration(graph, ArrayDataset({"image": images(4, 3, 16, 16)})).table
     model = quantize(graph, table, QNN_A8W8, exclude=floats)
     compiled = compile_model(model, tmp_path)
-    found = float_ops(read_dlc(compiled.dlc))
+    found = float_ops(read_dlc(compiled.dlcs[0]))
     assert "floating-point" in found[0][2]
     assert {op for op, _, _ in found} >= {"FullyConnected"}
 
@@ -165,7 +165,7 @@ def test_rewritten_ops_compute_rightly_on_hexagon(tmp_path, recipe):
     graph = graph_of(nodes, {"x": [1, 3, 8, 8]}, ["y"], constants)
     model = quantized(graph, {"x": images(16, 3, 8, 8)}, recipe)
     compiled = compile_model(model, tmp_path)
-    check_readback(read_dlc(compiled.dlc), model, compiled.trace)
+    check_readback([read_dlc(compiled.dlcs[0])], model, compiled.trace)
     samples = [{"x": image} for image in images(4, 1, 3, 8, 8, seed=7)]
     for sample, simulated in zip(samples, simulate(compiled, samples, tmp_path / "run"), strict=True):
         assert cosine(simulated["y"], emulate(for_hexagon(graph.model).model, sample)[0]) > 0.99

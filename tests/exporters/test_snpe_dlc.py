@@ -20,7 +20,7 @@ from edgedeploy.exporters.snpe.dlc.reader import parse_records, read_dlc
 
 @pytest.fixture(scope="module")
 def dlc_bytes() -> bytes:
-    return compiled_cnn()[0].dlc.read_bytes()
+    return compiled_cnn()[0].dlcs[0].read_bytes()
 
 
 def read(data: bytes):
@@ -32,7 +32,7 @@ def read(data: bytes):
 
 def test_a_real_file_is_read_whole():
     compiled, model = compiled_cnn()
-    dlc = read_dlc(compiled.dlc)
+    dlc = read_dlc(compiled.dlcs[0])
     (graph,) = dlc.graphs
     assert dlc.version[0] == 4
     assert dlc.toolchain.startswith("2.")
@@ -56,7 +56,7 @@ def test_a_real_file_is_read_whole():
 
 
 def test_description_names_ops_boundary_and_encodings():
-    text = describe_dlc(compiled_cnn()[0].dlc, layers=True)
+    text = describe_dlc(compiled_cnn()[0].dlcs[0], layers=True)
     assert "input:  image 1x3x16x16 float32" in text
     assert "output: scores 1x10 float32" in text
     assert "1 DepthWiseConv2d" in text

@@ -39,7 +39,7 @@ def clean_environment(monkeypatch, tmp_path):
     for variable in ("QAIRT_SDK_ROOT", "QNN_SDK_ROOT", "SNPE_ROOT"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("SDK_LOG", str(tmp_path / "log.jsonl"))
-    monkeypatch.setenv("SDK_DLC", str(compiled_cnn()[0].dlc))
+    monkeypatch.setenv("SDK_DLC", str(compiled_cnn()[0].dlcs[0]))
 
 
 def make_sdk(root: Path, kind: str, *, flags: str = "--axis_quant --enable_htp --htp_socs", before: str = "") -> Path:
@@ -71,6 +71,12 @@ def test_the_newer_pair_converts_our_quantized_graph(tmp_path, monkeypatch):
     assert call[call.index("--input_network") + 1].endswith("model_qdq.onnx")
     assert (artefact.folder / "model.dlc").is_file()
     assert "context_model" not in artefact.details
+
+
+def test_the_sdk_cannot_leave_ops_to_the_cpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("QAIRT_SDK_ROOT", str(make_sdk(tmp_path / "sdk", "qairt")))
+    with pytest.raises(InputError, match="toolchain=onnxruntime-qnn"):
+        make(tmp_path, allow_cpu_nodes="1")
 
 
 def test_the_older_pair_calibrates_from_raw_float_lists_with_the_flags_it_has(tmp_path, monkeypatch):

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from snpe_nets import context, cosine, images, small_cnn
+from onnx import helper
+from snpe_nets import context, cosine, graph_of, images, small_cnn, weights
 
 from edgedeploy.calibration.dataset import ArrayDataset
 from edgedeploy.device_profiles.loader import load_profile
-from edgedeploy.errors import MissingToolError, ToolFailedError
+from edgedeploy.errors import InputError, MissingToolError, ToolFailedError, UnsupportedOpError
 from edgedeploy.evidence import Evidence
 from edgedeploy.exporters.snpe.exporter import SnpeExporter
 from edgedeploy.exporters.snpe.golden import emulate
@@ -62,6 +63,15 @@ def test_a_node_off_the_npu_fails_by_name():
     stray = PlacedNode("loss", "Einsum", "CPUExecutionProvider")
     with pytest.raises(ToolFailedError, match=r"loss \(Einsum\) on CPUExecutionProvider"):
         require_on_npu(Answer(nodes=(PlacedNode("net", "EPContext", "QNNExecutionProvider"), stray)))
+    seam = PlacedNode("join", "DequantizeLinear", "CPUExecutionProvider")
+    inside = PlacedNode("net", "EPContext", "QNNExecutionProvider")
+    require_on_npu(Answer(nodes=(inside, seam, stray)), 1)
+    with pytest.raises(ToolFailedError, match=r"join \(DequantizeLinear\)"):
+        require_on_npu(Answer(nodes=(inside, seam)))
+    with pytest.raises(ToolFailedError, match=r"loss \(Einsum\).*loss \(Einsum\)"):
+        require_on_npu(Answer(nodes=(inside, stray, stray)), 1)
+    with pytest.raises(ToolFailedError, match=r"loss \(Einsum\)"):
+        require_on_npu(Answer(nodes=(stray,)), 1)  # nothing on the NPU at all
     with pytest.raises(ToolFailedError, match="no node"):
         require_on_npu(Answer())
     with pytest.raises(ToolFailedError, match="refused"):
@@ -84,3 +94,44 @@ def test_without_the_simulator_the_verdict_stays_open(tmp_path, monkeypatch):
     monkeypatch.setattr(install, "find_qnn", lambda: None)
     with pytest.raises(MissingToolError, match="simulator"):
         module.SnpeRunner().run(made, RunJob(load_profile("snapdragon888"), ArrayDataset(DATA), tmp_path))
+
+
+def split_net():
+    """A convolution, an Einsum that QNN refuses, a convolution."""
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["c"], kernel_shape=[1, 1]),
+        helper.make_node("Einsum", ["c", "c"], ["e"], equation="abcd,abcd->abcd", name="strange"),
+        helper.make_node("Conv", ["e", "v"], ["scores"], kernel_shape=[1, 1]),
+    ]
+    constants = {"w": weights(3, 3, 1, 1), "v": weights(3, 3, 1, 1, seed=3)}
+    return graph_of(nodes, {"image": [1, 3, 16, 16]}, ["scores"], constants)
+
+
+def test_a_profile_may_allow_ops_off_the_npu(tmp_path):
+    asked = context(split_net(), DATA, tmp_path / "none")
+    with pytest.raises(UnsupportedOpError) as caught:
+        next(SnpeExporter().candidates(asked))
+    assert caught.value.ops[0][:2] == ("Einsum", "strange")
+    generous = asked.profile.quantization.model_copy(update={"options": {"allow_cpu_nodes": 1}})
+    profile = asked.profile.model_copy(update={"quantization": generous})
+    asked = replace(context(split_net(), DATA, tmp_path / "one", layer_errors="true"), profile=profile)
+    made = next(SnpeExporter().candidates(asked))
+    assert made.main.name == "model_ctx.onnx"  # a DLC holds the NPU's part alone
+    assert not list(made.folder.rglob("*.dlc"))
+    assert made.details["cpu_nodes"] == ["strange (Einsum)"]
+    assert made.details["read_back"]["weights"] == 4  # two weights, two biases that correct the rounding
+    assert "strange (Einsum)" in (made.folder / "android/NOTES.md").read_text()
+    assert "disable_cpu_ep_fallback" not in (made.folder / "android/Inference.kt").read_text()
+    result = SnpeRunner().run(made, job(tmp_path))
+    assert result.details["cpu_nodes"] == ["strange (Einsum)"]
+    assert result.details["nodes_per_provider"]["QNNExecutionProvider"] == 2  # the parts before and after it
+    assert any("strange (Einsum)" in note for note in result.notes)
+    for image, scores in zip(EVALUATION, result.outputs["scores"], strict=True):
+        expected = emulate(made.folder / made.emulation, [{"image": image}])[0]["scores"]
+        assert cosine(scores, expected) > 0.999
+    strict = replace(made, details={**made.details, "allow_cpu_nodes": 0})
+    (tmp_path / "strict").mkdir()
+    with pytest.raises(ToolFailedError):
+        SnpeRunner().run(strict, RunJob(asked.profile, ArrayDataset(DATA), tmp_path / "strict"))
+    with pytest.raises(InputError, match="strange"):
+        SnpeRunner().run(made, RunJob(asked.profile, ArrayDataset(DATA), tmp_path, device="adb:1"))

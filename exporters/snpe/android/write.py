@@ -24,6 +24,8 @@ FILES = {
     "Inference.kt": "inference.kt.j2",
     "inference.cpp": "inference.cpp.j2",
 }
+#: What runs a DLC with Qualcomm's own runtime, which has no CPU to leave ops to.
+FOR_DLC = frozenset({"run_on_device.sh.j2", "inference.cpp.j2"})
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.:/-]")
 
 
@@ -56,10 +58,17 @@ def write_android(folder: Path, built: Built, settings: Settings, samples: Seque
         "context_binary": built.compiled.context_binary.name if built.compiled else "",
         "device_folder": DEVICE_FOLDER,
         "samples": len(samples),
+        "has_dlc": built.dlc is not None,
+        "cpu_nodes": [
+            f"{_UNSAFE.sub('_', node.name)} ({_UNSAFE.sub('_', node.op_type)})"
+            for node in (built.compiled.cpu_nodes if built.compiled else ())
+        ],
     }
     for name, template in FILES.items():
-        (folder / name).write_text(environment.get_template(template).render(values))
-    (folder / "run_on_device.sh").chmod(0o755)
+        if built.dlc is not None or template not in FOR_DLC:
+            (folder / name).write_text(environment.get_template(template).render(values))
+    if built.dlc is not None:
+        (folder / "run_on_device.sh").chmod(0o755)
 
 
 def _as_stored(sample: Sample, inputs: Sequence[Any]) -> dict[str, Any]:

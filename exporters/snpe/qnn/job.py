@@ -22,6 +22,7 @@ class Job:
         load_by_path: an EPContext model finds its binary beside itself, so it is loaded by its path; any other model
             is loaded from bytes, because ONNX Runtime derives graph names from a path and builds would then differ.
         verbose: log everything, to find the reason of a refused preparation.
+        cpu_fallback: leave what QNN refuses to ONNX Runtime's CPU provider; otherwise such a session is refused.
     """
 
     model: str
@@ -33,6 +34,7 @@ class Job:
     count: int = 0
     load_by_path: bool = False
     verbose: bool = False
+    cpu_fallback: bool = False
 
     def save(self, path: Path) -> None:
         """Write the job."""

@@ -1,7 +1,8 @@
 """The process that holds Qualcomm's libraries: they may crash, and they log as they like.
 
-``python -m edgedeploy.exporters.snpe.qnn.worker JOB.json``. CPU fallback is disabled twice: in the session, and in
-ONNX Runtime's Python wrapper, which would otherwise retry a refused session on the CPU in silence.
+``python -m edgedeploy.exporters.snpe.qnn.worker JOB.json``. CPU fallback is disabled twice: in the session, unless the
+job allows it there, and always in ONNX Runtime's Python wrapper, which would otherwise retry a refused session on the
+CPU in silence.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def _session(job: Job) -> Any:
     ort.register_execution_provider_library(name, qnn.get_library_path())
     devices = [device for device in ort.get_ep_devices() if device.ep_name == name]
     options = ort.SessionOptions()
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "0" if job.cpu_fallback else "1")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     for key, value in job.session_config.items():
         options.add_session_config_entry(key, value)
