@@ -1,7 +1,8 @@
 """The networks of the AI Hub table, rebuilt: torchvision, timm, transformers configs, and small ones by hand.
 
-Parameter counts (printed while tracing) were compared with the published ones and look-alikes left out. Known to differ:
-MobileBERT (untied embeddings), BEiT (relative position tables), and DistilBERT, whose published count is another model's.
+Parameter counts (printed while tracing) were compared with the published ones and look-alikes left out. Known to
+differ: MobileBERT (untied embeddings), BEiT (relative position tables), and DistilBERT, whose published count is that
+of another model.
 ``NETWORKS`` maps the wheel's name to (architecture family, builder, input shapes).
 """
 
