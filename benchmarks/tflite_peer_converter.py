@@ -1,8 +1,9 @@
 """TFLiteConverter's side of `tflite_writer_peers.py`, in an environment with tensorflow and onnx.
 
-    python benchmarks/tflite_peer_converter.py FOLDER OUT.tflite WARM
+    python benchmarks/tflite_peer_converter.py FOLDER OUT.tflite WARM [SAMPLES]
 
-The ONNX graph is rebuilt as a tf.function with NHWC ops, weights and all; post-training int8 with the same samples.
+The ONNX graph is rebuilt as a tf.function with NHWC ops, weights and all; post-training int8 with the same samples, or
+with the first few of them: one sample is the nearest that the converter comes to ranges that are known.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def evaluate(graph, constants: dict, values: dict) -> dict:
     return values
 
 
-def convert(folder: Path) -> bytes:
+def convert(folder: Path, count: int | None) -> bytes:
     import numpy as np
     import onnx
     import tensorflow as tf
@@ -66,7 +67,7 @@ def convert(folder: Path) -> bytes:
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     shape = [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim]
     shape = [shape[0], *shape[2:], shape[1]] if len(shape) == 4 else shape
-    samples = next(iter(np.load(folder / "calib.npz").values()))
+    samples = next(iter(np.load(folder / "calib.npz").values()))[:count]
     samples = samples.transpose(0, 2, 3, 1) if samples.ndim == 4 else samples
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])
@@ -83,11 +84,12 @@ def convert(folder: Path) -> bytes:
 
 def main() -> None:
     folder, out, warm = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    out.write_bytes(convert(folder))
+    count = int(sys.argv[4]) if len(sys.argv) > 4 else None
+    out.write_bytes(convert(folder, count))
     times = []
     for _ in range(warm):
         start = time.process_time()
-        convert(folder)
+        convert(folder, count)
         times.append(time.process_time() - start)
     print(json.dumps({"warm_s": times}))
 

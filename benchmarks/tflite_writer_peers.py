@@ -3,9 +3,16 @@
     python benchmarks/tflite_writer_peers.py WORK [--peers FOLDER] [--repeat 3] [--only digits,dscnn]
 
 WORK keeps the trained networks (`tflite_networks.py`). FOLDER holds a virtual environment a peer, named tf, litert
-and onnx2tf; one that is absent is skipped. Every figure of time is CPU time of a whole process, imports included, or
-of a second conversion in the same process ("warm"); medians of interleaved runs. SQNR is over 300 evaluation inputs
-against the float model, every file run by LiteRT's reference kernels.
+and onnx2tf; one that is absent is skipped. Times are CPU time; medians of interleaved runs. SQNR is over 300
+evaluation inputs against the float model, every file run by LiteRT's reference kernels.
+
+What a time holds ("whole": one process, imports included; "warm": a later conversion in the same process):
+    ranges known     whole: read model.onnx and the calibration table's file, quantize, write;
+                     warm: read model.onnx, quantize, write, the table being in memory
+    from data        both: read model.onnx, run the 100 calibration samples, choose ranges, quantize, write
+    TFLiteConverter  both: read model.onnx, rebuild it as a tf.function, run the 100 samples, quantize, write;
+      "one sample"   the same with a single sample, the counterpart of "ranges known": its SQNR is of no interest
+    litert, onnx2tf  both: read the exported program or model.onnx, run the 100 samples, quantize, write
 """
 
 from __future__ import annotations
@@ -25,6 +32,7 @@ import numpy as np
 HERE = Path(__file__).parent
 NETWORKS = ("digits", "mobilenetv2", "dscnn", "autoencoder", "mobilenetv1")
 EVALUATED = 300
+KNOWN = "calibration_table.npz"
 
 
 @dataclass
@@ -104,10 +112,10 @@ def fit(path: Path, folder: Path) -> str:
     )
 
 
-def converters(peers: Path, work: Path) -> dict[str, list[str]]:
+def converters(peers: Path) -> dict[str, list[str]]:
     """Command of each converter that is present, up to its arguments after OUT and WARM."""
     found = {
-        "edgedeploy, ranges known": [sys.executable, str(HERE / "tflite_own.py"), "minmax", str(work / "tables")],
+        "edgedeploy, ranges known": [sys.executable, str(HERE / "tflite_own.py"), "minmax", KNOWN],
         "edgedeploy, from data, min/max": [sys.executable, str(HERE / "tflite_own.py"), "minmax"],
         "edgedeploy, from data, auto": [sys.executable, str(HERE / "tflite_own.py"), "auto"],
     }
@@ -117,6 +125,8 @@ def converters(peers: Path, work: Path) -> dict[str, list[str]]:
         python = peers / folder / "bin" / "python"
         if python.exists():
             found[names[folder]] = [str(python), str(HERE / f"tflite_peer_{script}.py")]
+            if folder == "tf":
+                found[f"{names[folder]}, one sample"] = [*found[names[folder]], "1"]
         else:
             print(f"{names[folder]}: skipped, {python} is absent")
     return found
@@ -130,7 +140,7 @@ def main() -> None:
     parser.add_argument("--warm", type=int, default=3)
     parser.add_argument("--only", default=",".join(NETWORKS))
     chosen = parser.parse_args()
-    commands = converters(chosen.peers, chosen.work)
+    commands = converters(chosen.peers)
     for network in chosen.only.split(","):
         folder = chosen.work / network
         if not (folder / "eval.npz").exists():
@@ -139,11 +149,12 @@ def main() -> None:
         rows = {name: Row() for name in commands}
         failed: set[str] = set()
         for turn in range(chosen.repeat):
-            for name, (python, script, *rest) in commands.items():
+            for name, (python, script, *arguments) in commands.items():
                 if name in failed:
                     continue
                 out = folder / f"{name.replace(' ', '_').replace('/', '')}.tflite"
                 head = [python, script, str(folder), str(out)]
+                rest = [str(folder / part) if part == KNOWN else part for part in arguments]
                 if "known" in name and turn == 0:
                     measure([*head, "0", *rest])
                 try:

@@ -6,6 +6,7 @@ Python code generator ignores it), and equal vectors of scales, zero points and 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -222,48 +223,55 @@ class _Writer:
         content = np.ascontiguousarray(data).tobytes()
         if content not in self._constants:
             self._constants[content] = len(self._buffers)
-            self._buffers.append(_aligned_buffer(self._fb, content))
+            made = _packers()[1]()
+            made.content = content
+            self._buffers.append(made)
         return self._constants[content]
 
     def _quantization(self, affine: Affine) -> Any:
-        fb, vectors = self._fb, self._vectors
-
-        class SharedQuantization(fb.QuantizationParametersT):  # type: ignore[misc,name-defined]
-            """Stores a vector that an earlier tensor had as a reference to it."""
-
-            def Pack(self, builder: Any) -> Any:  # noqa: N802
-                scale = _shared(builder, vectors, affine.scale)
-                points = _shared(builder, vectors, affine.zero_point)
-                fb.QuantizationParametersStart(builder)
-                fb.QuantizationParametersAddScale(builder, scale)
-                fb.QuantizationParametersAddZeroPoint(builder, points)
-                fb.QuantizationParametersAddQuantizedDimension(builder, affine.axis)
-                return fb.QuantizationParametersEnd(builder)
-
-        return SharedQuantization()
+        made = _packers()[0]()
+        made.affine, made.vectors = affine, self._vectors
+        return made
 
 
 def _shared(builder: Any, vectors: dict[tuple[str, bytes], int], array: NDArray[Any]) -> int:
-    key = (array.dtype.str, array.tobytes())
+    key = (array.dtype.char, array.tobytes())
     if key not in vectors:
         vectors[key] = builder.CreateNumpyVector(array)
     return vectors[key]
 
 
-def _aligned_buffer(fb: Any, content: bytes) -> Any:
-    class AlignedBuffer(fb.BufferT):  # type: ignore[misc]
+@cache
+def _packers() -> tuple[Any, Any]:
+    """The two classes whose packing differs from the generated one, built on first use: building one takes long."""
+    fb = schema()
+
+    class SharedQuantization(fb.QuantizationParametersT):  # type: ignore[misc,name-defined]
+        """Stores a vector that an earlier tensor had as a reference to it."""
+
+        def Pack(self, builder: Any) -> Any:  # noqa: N802
+            scale = _shared(builder, self.vectors, self.affine.scale)
+            points = _shared(builder, self.vectors, self.affine.zero_point)
+            fb.QuantizationParametersStart(builder)
+            fb.QuantizationParametersAddScale(builder, scale)
+            fb.QuantizationParametersAddZeroPoint(builder, points)
+            fb.QuantizationParametersAddQuantizedDimension(builder, self.affine.axis)
+            return fb.QuantizationParametersEnd(builder)
+
+    class AlignedBuffer(fb.BufferT):  # type: ignore[misc,name-defined]
         """A buffer whose data starts on a multiple of `ALIGNMENT` from the start of the file."""
 
         def Pack(self, builder: Any) -> Any:  # noqa: N802
-            builder.StartVector(1, len(content), ALIGNMENT)
-            builder.head = builder.head - len(content)
-            builder.Bytes[builder.head : builder.head + len(content)] = content
+            size = len(self.content)
+            builder.StartVector(1, size, ALIGNMENT)
+            builder.head = builder.head - size
+            builder.Bytes[builder.head : builder.head + size] = self.content
             data = builder.EndVector()
             fb.BufferStart(builder)
             fb.BufferAddData(builder, data)
             return fb.BufferEnd(builder)
 
-    return AlignedBuffer()
+    return SharedQuantization, AlignedBuffer
 
 
 def _version(model: TfliteModel, builtin: str, inputs: tuple[int, ...]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,10 @@ from edgedeploy.exporters.tflite_micro.ir import Affine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+#: Ops that say how a tensor is stored, or hold a constant: what they make needs no declared shape.
+_STORAGE = frozenset({"QuantizeLinear", "DequantizeLinear", "Constant"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,8 +230,9 @@ class _Reader:
 
 
 def _declared(model: onnx.ModelProto) -> tuple[dict[str, tuple[int | str, ...]], dict[str, str]]:
-    known = {value.name for value in model.graph.value_info}
-    if any(name not in known for node in model.graph.node[:-1] for name in node.output if name):
+    known = {value.name for value in (*model.graph.value_info, *model.graph.output)}
+    computed = (node for node in model.graph.node if node.op_type not in _STORAGE)
+    if any(name not in known for node in computed for name in node.output if name):
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     shapes: dict[str, tuple[int | str, ...]] = {}
     dtypes: dict[str, str] = {}
@@ -236,8 +242,13 @@ def _declared(model: onnx.ModelProto) -> tuple[dict[str, tuple[int | str, ...]],
             shapes[value.name] = tuple(
                 dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or "?") for dim in tensor.shape.dim
             )
-        dtypes[value.name] = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        dtypes[value.name] = _dtype_name(tensor.elem_type)
     return shapes, dtypes
+
+
+@cache
+def _dtype_name(elem_type: int) -> str:
+    return str(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
 
 
 def _attribute(attribute: onnx.AttributeProto) -> Any:
