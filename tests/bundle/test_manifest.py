@@ -6,6 +6,7 @@ import json
 
 import jsonschema
 import pytest
+
 from edgedeploy.bundle.manifest import Manifest, Measurements
 
 

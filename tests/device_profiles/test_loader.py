@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from edgedeploy.device_profiles.loader import aliases, builtin_names, load_profile, override
 
 from edgedeploy.backends import backends
+from edgedeploy.device_profiles.loader import aliases, builtin_names, load_profile, override
 from edgedeploy.errors import InputError
 from edgedeploy.evidence import Evidence
 

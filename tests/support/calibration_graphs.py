@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx.parser
+
 from edgedeploy.graph.graph import Graph
 
 

@@ -7,11 +7,12 @@ from collections import Counter
 import numpy as np
 import onnx
 from calibration_graphs import graph_from_text
+from onnx import numpy_helper
+
 from edgedeploy.calibration.dataset import ArrayDataset
 from edgedeploy.calibration.session import Calibration
 from edgedeploy.calibration.simulate import simulate, sqnr_db
 from edgedeploy.graph.graph import Graph
-from onnx import numpy_helper
 
 
 def normal(*shape: int, scale: float = 1.0, seed: int = 0) -> np.ndarray:
