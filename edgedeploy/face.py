@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgedeploy.device_profiles.machine import NATIVE, this_machine
 from edgedeploy.device_profiles.schema import BUDGET_KEYS, DeviceProfile
 from edgedeploy.judge import Outcome, Verdict, summary
 from edgedeploy.progress import NoProgress, Progress
@@ -111,7 +112,14 @@ def show_profiles(profiles: Sequence[DeviceProfile]) -> None:
 def show_profile(profile: DeviceProfile) -> None:
     """Explain one profile: what the device is, what each budget means, where the figures come from."""
     device = profile.device
-    click.echo(f"{profile.name}: {device.description or device.soc} ({device.vendor}), backend {device.backend}")
+    click.echo(
+        f"{profile.name}: {device.description or device.soc} ({device.vendor or 'any vendor'}), backend {device.backend}"
+    )
+    if profile.hardware.arch == NATIVE:
+        machine = this_machine()
+        click.echo(
+            f"  detected: {machine.cpu or machine.arch}, {machine.cores} cores, 8-bit path {machine.integer_path}"
+        )
     if device.aliases:
         click.echo(f"also called: {', '.join(device.aliases)}")
     for key, value in profile.hardware.model_dump(exclude_none=True).items():
