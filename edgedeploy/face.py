@@ -112,9 +112,8 @@ def show_profiles(profiles: Sequence[DeviceProfile]) -> None:
 def show_profile(profile: DeviceProfile) -> None:
     """Explain one profile: what the device is, what each budget means, where the figures come from."""
     device = profile.device
-    click.echo(
-        f"{profile.name}: {device.description or device.soc} ({device.vendor or 'any vendor'}), backend {device.backend}"
-    )
+    vendor = f" ({device.vendor})" if device.vendor else ""
+    click.echo(f"{profile.name}: {device.description or device.soc}{vendor}, backend {device.backend}")
     if profile.hardware.arch == NATIVE:
         machine = this_machine()
         click.echo(
