@@ -10,7 +10,7 @@ FROM python:3.12-slim
 RUN useradd --create-home --uid 1000 deploy
 COPY --from=build /opt/edgedeploy /opt/edgedeploy
 ENV PATH=/opt/edgedeploy/bin:$PATH PYTHONDONTWRITEBYTECODE=1
-USER deploy
+USER 1000
 WORKDIR /models
 ENTRYPOINT ["deploy"]
 CMD ["--help"]

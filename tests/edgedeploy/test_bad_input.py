@@ -243,21 +243,34 @@ def test_errors_as_json(deploy, tmp_path):
     assert "no model file" in found["error"]["what"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
-def test_signals_leave_the_old_bundle(number, code, deploy, model, tmp_path):
-    """A real signal to a real process, in the middle of the reference run."""
+STAGES = ["Checking data", "Capturing", "FP32 reference", "Calibrating", "host: trying"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "stage"),
+    [
+        (signal.SIGINT, 130, "FP32 reference"),
+        (signal.SIGTERM, 130, "Calibrating"),
+        *((signal.SIGKILL, -9, stage) for stage in STAGES),
+    ],
+)
+def test_signals_leave_the_old_bundle(number, code, stage, deploy, model, tmp_path):
+    """A real signal to a real process, in the middle of a stage."""
     from edgedeploy.bundle.folder import hash_tree
 
     out = tmp_path / "out"
-    assert deploy("-t", "host", "-q", "-o", out, model)[0] == 0
+    assert deploy("-t", "host", "-q", "-o", out, "--candidate", "static-qdq", model)[0] == 0
     before = hash_tree(out)
-    command = [sys.executable, "-P", "-m", "edgedeploy", "-t", "host", "-o", str(out), str(model)]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-P", "-m", "edgedeploy", "-t", "host", "--candidate", "static-qdq"]
+    child = subprocess.Popen([*command, "-o", str(out), str(model)], stderr=subprocess.PIPE, text=True)
+    reached = False
     for line in child.stderr:
-        if line.startswith("FP32 reference"):
+        if line.startswith(stage):
+            reached = True
             child.send_signal(number)
             break
     child.communicate()
+    assert reached
     assert child.returncode == code
     assert {name: value for name, value in hash_tree(out).items() if not name.startswith(".edgedeploy")} == before
     assert deploy("-t", "host", "-q", "-o", out, model)[0] == 0
