@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgedeploy.compare import compare
 from edgedeploy.device_profiles.schema import DeviceProfile
 from edgedeploy.errors import MissingToolError, ToolFailedError
-from edgedeploy.evidence import Evidence
+from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.graph.scores import score_outputs
 from edgedeploy.interfaces import Artefact, ExportContext, Exporter, Rejection, RunJob, Runner, RunResult, Selection
 from edgedeploy.judge import judge_budgets, judge_quality
 from edgedeploy.prepare import Plan, Prepared
 from edgedeploy.stages import Stages
-from edgedeploy.targets.cost import fill_estimates
+from edgedeploy.targets.cost import explain, fill_estimates
 from edgedeploy.trial import Trial, class_axes, labels_of
 
 if TYPE_CHECKING:
     from edgedeploy.calibration.session import Calibration
+
+#: Layers that the report lists under "where the time goes".
+SLOWEST_LAYERS = 10
 
 
 def try_candidates(
@@ -106,7 +110,23 @@ def _judge(
         clipped_fraction=_clipped(artefact, calibration),
         allowed=chosen.request.allow_unverified,
     )
-    return Trial(artefact, result, figures, comparisons, (*judge_budgets(profile, figures), *quality))
+    verdicts = (*judge_budgets(profile, figures), *quality)
+    return Trial(artefact, _explained(prepared, profile, artefact, result, figures), figures, comparisons, verdicts)
+
+
+def _explained(
+    prepared: Prepared, profile: DeviceProfile, artefact: Artefact, result: RunResult, figures: tuple[Figure, ...]
+) -> RunResult:
+    """Add where the time goes, layer by layer, where the latency is an estimate."""
+    if not any(item.name == "latency_ms" and item.evidence is Evidence.ESTIMATE for item in figures):
+        return result
+    slowest = explain(prepared.graph_for(profile).facts, profile, artefact.scheme).top(SLOWEST_LAYERS)
+    rows = [
+        {"layer": item.name, "kind": item.kind, "us": round(item.latency_us, 2), "share": round(item.share, 3),
+         "bound": item.bound}
+        for item in slowest
+    ]  # fmt: skip
+    return replace(result, details={**result.details, "slowest_layers": rows})
 
 
 def _clipped(artefact: Artefact, calibration: Calibration) -> float | None:

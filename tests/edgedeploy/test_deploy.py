@@ -116,6 +116,18 @@ def test_a_foreign_isa_gives_numerics_but_no_latency(deploy, model, tmp_path):
     assert code in (0, 3)
 
 
+def test_an_estimated_latency_says_where_the_time_goes(deploy, model, tmp_path):
+    assert deploy("-t", "stm32l4r5", "-q", "-o", tmp_path / "out", model)[0] in (0, 3)
+    [bundle] = (tmp_path / "out").iterdir()
+    run = read(bundle)[1].runs[0]
+    [latency] = [figure for figure in run.figures if figure.name == "latency_ms"]
+    assert latency.evidence == "estimate" and latency.low < latency.value < latency.high
+    shares = [layer["share"] for layer in run.details["slowest_layers"]]
+    assert shares == sorted(shares, reverse=True) and 0.5 < sum(shares) <= 1.01
+    report = (bundle / "report.md").read_text()
+    assert "Where the time goes" in report and "body.0/Conv" in report
+
+
 def test_without_data_accuracy_stays_unverified(deploy, model, tmp_path):
     for name in ("model.calib.npz", "model.eval.npz", "deploy.toml"):
         (model.parent / name).unlink()
