@@ -1,11 +1,13 @@
 """EfficientNet-Lite0 under every INT8 scheme: how often the top-1 class stays that of the float model.
 
-    python benchmarks/quantization_accuracy.py [--photos DIR] [--modelopt-python PATH] [--calibration 64]
+    python benchmarks/quantization_accuracy.py [--photos DIR] [--modelopt-python PATH] [--calibration 100]
 
 Trained weights, real photos. Each scheme's Q/DQ graph is simulated with ONNX Runtime's optimizations off, on photos
-that calibration did not see; ranges by ``auto``, no layer kept at higher precision. The peers quantize the same
-captured graph with the same photos, by each of their methods, and are simulated alike; ModelOpt needs an environment
-of its own (pip install torch "nvidia-modelopt[onnx]"), named by --modelopt-python. Intervals are Wilson's at 95 %.
+that calibration did not see; ranges by ``auto``, no layer kept at higher precision. Whatever is chosen is chosen on
+calibration photos: the method by `Calibration.table_for`, as `deploy` does.
+The peers quantize the same captured graph with the same photos, by each of their methods, and are simulated alike
+(onnxruntime's S8S8 lays the same grid as its U8S8, so it is one row); ModelOpt needs an environment of its own
+(pip install torch "nvidia-modelopt[onnx]"), named by --modelopt-python. Intervals are Wilson's at 95 %.
 """
 
 from __future__ import annotations
@@ -59,20 +61,19 @@ def onnxruntime_models(path: Path, name: str, images: np.ndarray, folder: Path) 
             row = next(self.rows, None)
             return None if row is None else {name: row[None]}
 
-    for label, activation in (("U8S8", QuantType.QUInt8), ("S8S8", QuantType.QInt8)):
-        for method in (CalibrationMethod.MinMax, CalibrationMethod.Entropy, CalibrationMethod.Percentile):
-            target = folder / f"onnxruntime-{label}-{method.name}.onnx"
-            quantize_static(
-                path,
-                target,
-                Reader(),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                activation_type=activation,
-                weight_type=QuantType.QInt8,
-                calibrate_method=method,
-            )
-            yield f"onnxruntime {label} {method.name.lower()}", target
+    for method in (CalibrationMethod.MinMax, CalibrationMethod.Entropy, CalibrationMethod.Percentile):
+        target = folder / f"onnxruntime-{method.name}.onnx"
+        quantize_static(
+            path,
+            target,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=method,
+        )
+        yield f"onnxruntime {method.name.lower()}", target
 
 
 def modelopt_models(path: Path, name: str, images: np.ndarray, folder: Path, python: str) -> Iterator[tuple[str, Path]]:
@@ -99,7 +100,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "imagenet400")
     parser.add_argument("--modelopt-python", default="")
-    parser.add_argument("--calibration", type=int, default=64)
+    parser.add_argument("--calibration", type=int, default=100)
     parser.add_argument("--schemes", nargs="*", default=[])
     parser.add_argument("--no-peers", action="store_true")
     options = parser.parse_args()
@@ -113,7 +114,7 @@ def main() -> int:
     from edgedeploy.calibration.quantizer import quantize
     from edgedeploy.calibration.schemes import SCHEMES
     from edgedeploy.calibration.session import Calibration
-    from edgedeploy.calibration.simulate import Simulator, simulate, sqnr_db
+    from edgedeploy.calibration.simulate import Simulator, sqnr_db
 
     files = sorted(options.photos.glob("*.jpg"))
     images = np.stack([efficientnet_lite0.photo(path) for path in files])
@@ -127,12 +128,13 @@ def main() -> int:
         onnx.save(graph.model, folder / "float.onnx")
         tensor = graph.inputs[0].name
         samples = list(ArrayDataset({tensor: rest}))
-        reference = simulate(graph, samples)
+        reference = Simulator(graph, optimized=True).run(samples)
         output = next(iter(reference))
         start = time.process_time()
-        table = Calibration(graph, ArrayDataset({tensor: calibration})).table
+        session = Calibration(graph, ArrayDataset({tensor: calibration}))
+        _ = session.table
         print(f"{len(chosen)} photos calibrate ({time.process_time() - start:.1f} CPU-s), {len(rest)} others evaluate")
-        print(f"{'':<34} {'agreement':>9}  {'n':>4}  {'95 % interval':<15} {'SQNR dB':>7}")
+        print(f"{'':<40} {'agreement':>9}  {'n':>4}  {'95 % interval':<15} {'SQNR dB':>7}")
 
         def report(label: str, model: onnx.ModelProto) -> float:
             outputs = Simulator(model, optimized=False).run(samples)
@@ -141,13 +143,15 @@ def main() -> int:
             same = reference[output].argmax(-1) == outputs[output].argmax(-1)
             low, high = wilson(int(same.sum()), same.size)
             sqnr = sqnr_db(reference, outputs)
-            print(f"{label:<34} {same.mean():>9.4f}  {same.size:>4}  {low:.3f} to {high:.3f}  {sqnr:>7.2f}", flush=True)
+            print(f"{label:<40} {same.mean():>9.4f}  {same.size:>4}  {low:.3f} to {high:.3f}  {sqnr:>7.2f}", flush=True)
             return float(same.mean())
 
         for key, scheme in SCHEMES.items():
             if options.schemes and key not in options.schemes:
                 continue
-            if report(f"edgedeploy {key}", quantize(graph, table, scheme)) < REQUIRED:
+            table = session.table_for(scheme)
+            label = f"edgedeploy {key}, {session.chosen_method(scheme.name)}"
+            if report(label, quantize(graph, table, scheme)) < REQUIRED:
                 failed.append(key)
         if not options.no_peers:
             for label, path in onnxruntime_models(folder / "float.onnx", tensor, calibration, folder):
