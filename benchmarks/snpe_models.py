@@ -1,11 +1,14 @@
 """Trained models through the Snapdragon backend: HTP simulator against Q/DQ simulation and FP32, sizes, stages.
 
-    python benchmarks/snpe_models.py [--models efficientnet,mobilenet,minilm,lstm,gru] [--photos FOLDER] [--samples 100]
+    python benchmarks/snpe_models.py [--models efficientnet,mobilenetv2,mobilenet,minilm,lstm,gru] [--photos FOLDER]
+        [--samples 100] [--peer]
 
 For each model: how many nodes are on the NPU, the DLC's size against the FP32 weights, what the read-back compared, the
 agreement of the simulator with our Q/DQ simulation (with n and its 95 % Wilson interval), the share of outputs within
 two steps, cosines, and the seconds of each stage. Simulator time is no latency. EfficientNet-Lite0 needs a folder of
-ImageNet photos (``--photos``: 64 calibrate, the others are judged) and is skipped without one.
+ImageNet photos (``--photos``: 64 calibrate, the others are judged) and is skipped without one. ``mobilenetv2`` has the
+published width and 2.2 million parameters; ``mobilenet`` is a tiny relative, whose DLC is mostly what every DLC holds
+beside weights (names, shapes, 43 bytes for each channel's scale, metadata): both print that rest.
 """
 
 from __future__ import annotations
@@ -92,6 +95,19 @@ def mobilenet(samples: int) -> Case | None:
     return Case(model.eval(), {"image": train[:CALIBRATION]}, {"image": test[:samples]}, "a8w8")
 
 
+def mobilenet_v2(samples: int) -> Case | None:
+    import fashion_mobilenet
+    import mobilenet_v2
+
+    images = fashion_mobilenet.data()
+    if images is None:
+        print("mobilenetv2: skipped, the Debian package dataset-fashion-mnist is not installed")
+        return None
+    train, test = (images[name] for name in _image_keys(images))
+    calibration, evaluation = (mobilenet_v2.enlarged(part) for part in (train[:CALIBRATION], test[:samples]))
+    return Case(mobilenet_v2.train(), {"image": calibration.numpy()}, {"image": evaluation.numpy()}, "a8w8")
+
+
 def _image_keys(arrays: dict[str, np.ndarray]) -> tuple[str, str]:
     """The names of the training and the test images among the arrays."""
     images = [name for name, array in arrays.items() if array.ndim == 4]
@@ -101,7 +117,7 @@ def _image_keys(arrays: dict[str, np.ndarray]) -> tuple[str, str]:
 def minilm(samples: int) -> Case:
     import minilm_encoder
 
-    count = min(samples, 40)  # 2.8 billion multiply-accumulates a sentence
+    count = min(samples, 60)  # 2.8 billion multiply-accumulates a sentence
     tokens = minilm_encoder.tokens(minilm_encoder.sentences(CALIBRATION + count))
     calibration = {name: values[:CALIBRATION] for name, values in tokens.items()}
     return Case(minilm_encoder.build(), calibration, {k: v[CALIBRATION:] for k, v in tokens.items()}, "a16w8")
@@ -167,6 +183,8 @@ def measure(name: str, case: Case, target: str) -> None:
         print(f"\n{name} ({target}, {made.candidate}, n={count})")
         print(f"  nodes per provider         {made.details['nodes_per_provider']}, {made.details['ops']} ops on HTP")
         print(f"  DLC / FP32 weights         {size / 1e6:.3f} / {float_bytes / 1e6:.3f} MB = {size / float_bytes:.4f}")
+        rest = size - made.details["read_back"]["weight_bytes"]
+        print(f"  DLC beside its weights     {rest:,} bytes, {rest / made.details['ops']:.0f} an op")
         print(f"  read back                  {made.details['read_back']}")
         print(f"  compiled for               {made.details['compiled_for']}")
         print(f"  rewrites                   {made.details['rewrites']}")
@@ -180,80 +198,21 @@ def measure(name: str, case: Case, target: str) -> None:
             print(f"  {stage:40s} {seconds:6.1f} s")
 
 
-def peer(case: Case) -> None:
-    """The peer: onnxruntime's own QNN recipe (min-max, per channel) over the same samples, compiled the same way."""
-    import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize
-    from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config
-
-    from edgedeploy.errors import EdgeDeployError
-    from edgedeploy.exporters.snpe.compile import compile_graph
-    from edgedeploy.exporters.snpe.qnn.host import run_job
-    from edgedeploy.exporters.snpe.qnn.install import require_qnn
-    from edgedeploy.exporters.snpe.qnn.job import Job
-    from edgedeploy.exporters.snpe.qnn.options import Hexagon, htp_options
-
-    class Samples(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.rows = iter(range(CALIBRATION))
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            row = next(self.rows, None)
-            return None if row is None else {key: value[row : row + 1] for key, value in case.calibration.items()}
-
-    with tempfile.TemporaryDirectory() as temporary:
-        work = Path(temporary)
-        example = tuple(torch.from_numpy(values[:1]) for values in case.calibration.values())
-        plain, quantized = work / "float.onnx", work / "peer.onnx"
-        torch.onnx.export(case.model, example, plain, dynamo=True, opset_version=20, external_data=False,
-                          input_names=list(case.calibration), output_names=["result"])  # fmt: skip
-        wide = case.candidate == "a16w8"
-        config = get_qnn_qdq_config(
-            str(plain), Samples(), activation_type=QuantType.QUInt16 if wide else QuantType.QUInt8,
-            weight_type=QuantType.QUInt8 if wide else QuantType.QInt8, per_channel=not wide,
-        )  # fmt: skip
-        quantize(str(plain), str(quantized), config)
-        model = onnx.load(quantized)
-        print(f"  peer: onnxruntime get_qnn_qdq_config, {len(model.graph.node)} nodes")
-        try:
-            compiled = compile_graph(require_qnn(), quantized, Hexagon(68), Hexagon(68, 30), work / "compiled")
-        except EdgeDeployError as problem:
-            print(f"    not compiled: {problem.what} {problem.found}"[:300])
-            return
-        count = min(20, len(next(iter(case.evaluation.values()))))
-        (work / "in").mkdir()
-        (work / "out").mkdir()
-        exact = []
-        for row in range(count):
-            sample = {key: value[row : row + 1] for key, value in case.evaluation.items()}
-            np.savez(work / "in" / f"{row}.npz", **sample)
-            with torch.no_grad():
-                exact.append(case.model(*(torch.from_numpy(value) for value in sample.values())).numpy().ravel())
-        job = Job(
-            str(compiled.context_model), htp_options(require_qnn(), Hexagon(68, 30)), str(work / "answer.json"),
-            samples=str(work / "in"), outputs=str(work / "out"), count=count, load_by_path=True,
-        )  # fmt: skip
-        run_job(job, work / "run", timeout_s=600)
-        got = np.stack([np.load(work / "out" / f"{row}.npz")["result"].ravel() for row in range(count)])
-        want = np.stack(exact)
-        cosines = (got * want).sum(1) / np.linalg.norm(got, axis=1) / np.linalg.norm(want, axis=1)
-        same = (got.argmax(1) == want.argmax(1)).mean()
-        print(f"    DLC {compiled.dlcs[0].stat().st_size / 1e6:.3f} MB, {compiled.trace.mapped} ops on HTP, n={count}")
-        print(f"    cosine to FP32 mean {cosines.mean():.5f}, min {cosines.min():.5f}, top-1 {same:.4f}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default="lstm,gru,mobilenet,minilm,efficientnet")
+    parser.add_argument("--models", default="lstm,gru,mobilenet,mobilenetv2,minilm,efficientnet")
     parser.add_argument("--photos", type=Path, default=PHOTOS)
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--target", default="snapdragon888")
     parser.add_argument("--peer", action="store_true", help="also run onnxruntime's own recipe on 20 samples")
     asked = parser.parse_args()
+    from snpe_peer import peer
+
     makers = {
         "lstm": lambda: recurrent("lstm", asked.samples),
         "gru": lambda: recurrent("gru", asked.samples),
         "mobilenet": lambda: mobilenet(asked.samples),
+        "mobilenetv2": lambda: mobilenet_v2(asked.samples),
         "minilm": lambda: minilm(asked.samples),
         "efficientnet": lambda: efficientnet(asked.photos, asked.samples),
     }
@@ -262,7 +221,7 @@ def main() -> None:
         if case is not None:
             measure(name, case, asked.target)
             if asked.peer:
-                peer(case)
+                peer(case.model, case.calibration, case.evaluation, wide=case.candidate == "a16w8")
 
 
 if __name__ == "__main__":

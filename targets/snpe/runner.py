@@ -69,7 +69,10 @@ def _simulated(install: QnnInstall, artefact: Artefact, job: RunJob) -> RunResul
     if on_cpu:
         details["cpu_fallback"] = f"allowed for {allowed_on_cpu(artefact)} ops"
         details["cpu_nodes"] = on_cpu
-        notes.append(f"{len(on_cpu)} of the model's ops ran on the CPU, as allow_cpu_nodes says: {', '.join(on_cpu)}")
+        notes.append(
+            f"{len(on_cpu)} of the model's ops ran on the CPU, as allow_cpu_nodes says: {', '.join(on_cpu)}; "
+            "estimates count them as if the NPU ran them"
+        )
     if artefact.details.get("layer_errors"):
         errors = layer_errors(install, artefact, job)
         details["layer_errors"] = [error.as_json() for error in errors]
