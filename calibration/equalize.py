@@ -6,7 +6,8 @@ that of B's weights that read it, s_c = sqrt(r1_c / r2_c) gives both the same ra
 
 Source: Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.1. There
 a ReLU6 becomes a Relu first, which changes the model. Here a Clip stays, and s_c keeps to where it is exact: a channel
-is scaled only where calibration never saw it reach the upper bound, and never up to it.
+is scaled only where calibration saw it stay well below the upper bound, and never up to it. That is exact on the
+calibration samples; an unseen sample that goes further than `_HEADROOM` allows is clipped elsewhere than before.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 
 _SWEEPS = 20
 _SETTLED = 1e-3
-#: Share of a Clip's upper bound that a scaled channel's largest calibrated value may reach.
-_HEADROOM = 0.9
+#: Share of a Clip's upper bound that a scaled channel's largest calibrated value may reach, before and after scaling.
+#: Unseen samples go further: EfficientNet-Lite0, calibrated on 67 photos and equalized, kept its float outputs on 34
+#: others to 17.7 dB with 0.9, to 23.0 dB with 0.5 and to 27.5 dB with a third.
+_HEADROOM = 1 / 3
 
 
 class ChannelMaxima(Protocol):
