@@ -213,4 +213,13 @@ def test_only_even_weights_share_one_scale():
         helper.make_node("Gemm", ["x", "uneven"], ["y"], name="uneven", transB=1),
     ]
     graph = graph_of(nodes, {"x": [1, 64]}, ["h", "y"], {"even": even, "uneven": uneven})
-    assert tolerant_weights(graph.model, QNN_A8W8) <= {"even"}
+    assert tolerant_weights(graph.model, QNN_A8W8) == {"even"}
+
+
+@pytest.mark.parametrize(("faintest", "one_scale"), [(1.0, True), (0.5, True), (0.02, False)])
+def test_a_depthwise_convolution_shares_a_scale_only_where_its_faintest_channel_can(faintest, one_scale):
+    channels = np.random.default_rng(0).uniform(-1, 1, (64, 1, 3, 3)).astype(np.float32)
+    channels[7] *= faintest  # one of 64: the layer as a whole would not show it
+    node = helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[3, 3], pads=[1] * 4, group=64, name="depthwise")
+    graph = graph_of([node], {"x": [1, 64, 8, 8]}, ["y"], {"w": channels})
+    assert tolerant_weights(graph.model, QNN_A8W8) == (frozenset({"depthwise"}) if one_scale else frozenset())
