@@ -122,6 +122,13 @@ def test_equalization_changes_no_output_and_repairs_per_tensor_weights():
     assert after > before + 6
 
 
+def test_equalization_still_changes_no_output_where_samples_go_further_than_calibration_did():
+    graph = chain(uneven=True)
+    table, samples = calibrated(graph)
+    twice = [{name: 2 * values for name, values in sample.items()} for sample in samples]
+    assert sqnr_db(simulate(graph, twice), simulate(equalize(graph, table).graph, twice)) > 100
+
+
 def test_equalization_leaves_alone_what_it_cannot_scale():
     assert not equalize(cases.residual(), calibrated(cases.residual())[0]).pairs  # the activation has two readers
     without_table = equalize(chain(uneven=True))
