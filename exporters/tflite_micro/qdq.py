@@ -140,6 +140,7 @@ class _Reader:
             if node.op_type == "QuantizeLinear":
                 self._quantizers.setdefault(node.input[0], []).append(node)
         self._values: dict[str, Value] = {}
+        self._affines: dict[tuple[str, str, int], tuple[Affine, str]] = {}
         self._nodes: list[Node] = []
 
     def read(self) -> QdqGraph:
@@ -192,13 +193,14 @@ class _Reader:
             self._values[node.output[0]] = self._value(node.input[0])
 
     def _parameters(self, node: onnx.NodeProto) -> tuple[Affine, str]:
-        scale = self._array(node.input[1])
-        point = self._array(node.input[2]) if len(node.input) > 2 and node.input[2] else np.uint8(0)
+        name, scale_name, *rest = node.input
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
-        rank = len(self._shapes.get(node.input[0], scale.shape))
-        if node.input[0] in self._constants:
-            rank = len(self._constants[node.input[0]].dims)
-        return Affine.of(scale, point, axis % max(rank, 1)), str(point.dtype)
+        rank = len(self._constants[name].dims) if name in self._constants else len(self._shapes.get(name, ()))
+        key = (scale_name, rest[0] if rest else "", axis % max(rank, 1))
+        if key not in self._affines:
+            point = self._array(key[1]) if key[1] else np.uint8(0)
+            self._affines[key] = Affine.of(self._array(scale_name), point, key[2]), str(point.dtype)
+        return self._affines[key]
 
     def _value(self, name: str) -> Value:
         if name not in self._values:
@@ -230,13 +232,20 @@ class _Reader:
 
 
 def _declared(model: onnx.ModelProto) -> tuple[dict[str, tuple[int | str, ...]], dict[str, str]]:
-    known = {value.name for value in (*model.graph.value_info, *model.graph.output)}
+    shapes, dtypes = _types(model.graph)
+    for node in reversed(model.graph.node):
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.output[0] in shapes:
+            shapes.setdefault(node.input[0], shapes[node.output[0]])
     computed = (node for node in model.graph.node if node.op_type not in _STORAGE)
-    if any(name not in known for node in computed for name in node.output if name):
-        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    if any(name not in shapes for node in computed for name in node.output if name):
+        return _types(onnx.shape_inference.infer_shapes(model, data_prop=True).graph)
+    return shapes, dtypes
+
+
+def _types(graph: onnx.GraphProto) -> tuple[dict[str, tuple[int | str, ...]], dict[str, str]]:
     shapes: dict[str, tuple[int | str, ...]] = {}
     dtypes: dict[str, str] = {}
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+    for value in (*graph.value_info, *graph.input, *graph.output):
         tensor = value.type.tensor_type
         if tensor.HasField("shape"):
             shapes[value.name] = tuple(
