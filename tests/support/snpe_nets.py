@@ -65,8 +65,9 @@ def small_cnn() -> Graph:
         helper.make_node("ReduceMean", ["sum", "axes"], ["pooled"], keepdims=0),
         helper.make_node("Gemm", ["pooled", "w2", "b2"], ["scores"], transB=1),
     ]
+    uneven = np.geomspace(0.1, 1, 8, dtype=np.float32).reshape(8, 1, 1, 1)  # channels that cannot share one scale
     constants = {
-        "w0": weights(8, 3, 3, 3), "b0": weights(8, seed=2), "w1": weights(8, 1, 3, 3, seed=3),
+        "w0": weights(8, 3, 3, 3) * uneven, "b0": weights(8, seed=2), "w1": weights(8, 1, 3, 3, seed=3) * uneven,
         "b1": weights(8, seed=4), "w2": weights(10, 8, seed=5), "b2": weights(10, seed=6),
         "zero": np.float32(0), "six": np.float32(6), "axes": np.array([2, 3]),
     }  # fmt: skip
