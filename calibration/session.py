@@ -104,8 +104,9 @@ class Calibration:
     def table_for(self, scheme: Scheme, higher: frozenset[str] = frozenset()) -> CalibrationTable:
         """The table as a model quantized by ``scheme`` should read it: by the method whose outputs are best.
 
-        With ``method="auto"`` the per-tensor choice is compared with every single method on a held-back fold, by the
-        error of the model's outputs; any other method was the user's word. Computed once a scheme.
+        With ``method="auto"`` the per-tensor choice and every single method are compared on a held-back fold, by the
+        error of the model's outputs, and min/max is kept unless another is clearly better; any other method was the
+        user's word. Computed once a scheme.
 
         Args:
             scheme: the backend's rules.

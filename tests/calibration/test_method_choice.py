@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedeploy.calibration.dataset import ArrayDataset
+from edgedeploy.calibration.method_choice import MARGIN_DB, clearly_best
 from edgedeploy.calibration.options import METHODS, CalibrationOptions
 from edgedeploy.calibration.scheme import IntegerFormat
 from edgedeploy.calibration.schemes import TFLITE
@@ -36,7 +37,20 @@ def test_the_chosen_method_is_as_good_as_the_best_on_the_outputs():
     choice = Calibration(graph, data).method_choice(TFLITE)
     assert set(choice.sqnr_db) == set(METHODS)
     assert choice.samples == 8
-    assert choice.sqnr_db[choice.method] >= max(choice.sqnr_db.values()) - 0.3
+    assert choice.sqnr_db[choice.method] >= max(choice.sqnr_db.values()) - MARGIN_DB
+
+
+@pytest.mark.parametrize(
+    ("measured", "taken"),
+    [
+        ({"auto": 30.9, "minmax": 30.0, "mse": 29.0}, "minmax"),
+        ({"auto": 31.1, "minmax": 30.0, "mse": 29.0}, "auto"),
+        ({"auto": 31.1, "minmax": 30.0, "mse": 35.0}, "mse"),
+        ({"auto": float("inf"), "minmax": float("inf"), "mse": 20.0}, "minmax"),
+    ],
+)
+def test_only_a_clear_lead_displaces_minmax(measured, taken):
+    assert clearly_best(measured) == taken
 
 
 def test_the_table_is_read_by_the_chosen_method():
