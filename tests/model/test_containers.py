@@ -59,7 +59,7 @@ def test_folder(tmp_path):
         (b"", "empty file"),
         (b"\n<!DOCTYPE html><html><body>Sign in", "HTML"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),
-        (gzip.compress(b"weights"), "gzip"),
+        (gzip.compress(b"weights", mtime=0), "gzip"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
         (b"\x1c\x00\x00\x00TFL3" + bytes(100), "TFLite"),
         (b"GGUF\x03\x00\x00\x00", "GGUF"),
