@@ -66,16 +66,6 @@ class TensorStatistics:
         return self.histogram.without(self.folds[fold]) if len(self.folds) > 1 else self.histogram
 
     @property
-    def absolute_maximum(self) -> float:
-        """Largest magnitude."""
-        return max(-self.minimum, self.maximum)
-
-    @property
-    def is_zero(self) -> bool:
-        """True where every value was zero."""
-        return self.minimum == 0.0 == self.maximum
-
-    @property
     def is_constant(self) -> bool:
         """True where every value was the same."""
         return self.minimum == self.maximum

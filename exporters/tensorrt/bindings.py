@@ -22,12 +22,3 @@ def tensorrt_rtx() -> Any:
         except (ImportError, OSError) as error:
             reasons.append(f"{name}: {error}")
     raise MissingToolError("TensorRT-RTX (NVIDIA's parser and builder)", install=INSTALL, found="; ".join(reasons))
-
-
-def is_installed() -> bool:
-    """True where TensorRT-RTX can be imported here."""
-    try:
-        tensorrt_rtx()
-    except MissingToolError:
-        return False
-    return True

@@ -14,7 +14,6 @@ from edgedeploy.exporters.tflite_micro.ir import Affine, Operator, Tensor, Tflit
 from edgedeploy.exporters.tflite_micro.layout import (
     UNIT,
     Layout,
-    channels_last,
     identity,
     significant,
     stored_shape,
@@ -208,7 +207,3 @@ class Lowering:
         self._stored[value] = replace(stored, tensor=index)
 
     # -- the whole --------------------------------------------------------------------------------------------
-
-    def image_layout(self, value: Value) -> Layout:
-        """Channels-last layout of an image or signal value."""
-        return channels_last(value.rank)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
-from edgedeploy.exporters.tflite_micro.ir import Affine
 from edgedeploy.exporters.tflite_micro.layout import Layout, identity
 from edgedeploy.exporters.tflite_micro.lowering import Lowering
 from edgedeploy.exporters.tflite_micro.ops.weights import bias_tensor, per_tensor, weight_refusal, weights_of
@@ -90,10 +87,3 @@ def batch_matmul(lower: Lowering, node: Node) -> None:
         flags.append(adjoint)
     output = lower.define(node.output, identity(node.output.rank))
     lower.emit("BATCH_MATMUL", operands, (output,), adjX=flags[0], adjY=flags[1])
-
-
-def scalar_codes(values: np.ndarray, dtype: str) -> tuple[np.ndarray, Affine]:
-    """Symmetric codes for constants: ``values`` as ``dtype`` with one scale."""
-    limit = np.iinfo(dtype).max
-    scale = np.float32(max(float(np.abs(values).max()), 1e-30) / limit)
-    return np.clip(np.rint(values / float(scale)), -limit, limit).astype(dtype), Affine.of(scale)
