@@ -61,8 +61,11 @@ def convert(folder: Path, method: str, table: CalibrationTable | None = None) ->
 def known_table(folder: Path, method: str, path: Path) -> CalibrationTable:
     """The table in a file, which is made where it is absent."""
     from edgedeploy.calibration.table_file import load_table, save_table
+    from edgedeploy.errors import InputError
 
-    if not path.exists():
+    try:
+        return load_table(path)
+    except InputError:  # absent, or of an earlier version
         save_table(calibrated(folder, float_graph(folder), method), path)
     return load_table(path)
 

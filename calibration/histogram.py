@@ -19,6 +19,9 @@ PER_OCTAVE = 1 << MANTISSA_BITS
 _SHIFT = 23 - MANTISSA_BITS
 _SIGN = 256 * PER_OCTAVE
 
+#: Bins that a histogram can have.
+MOST_BINS = 2 * _SIGN
+
 #: Values of this magnitude or more are not activations but mask fillers or overflow; they are counted apart.
 EXTREME = 2.0**96
 

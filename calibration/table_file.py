@@ -1,4 +1,7 @@
-"""Calibration tables on disk: one .npz without pickles, its key and a checksum inside."""
+"""Calibration tables on disk: one .npz without pickles, its key and a checksum inside.
+
+Members: ``header``, JSON with the provenance and what lies where, and the arrays of `table_arrays`.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +10,32 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedeploy.calibration.histogram import Histogram
 from edgedeploy.calibration.options import CalibrationOptions
-from edgedeploy.calibration.statistics import ChannelStatistics, TensorStatistics
 from edgedeploy.calibration.table import CalibrationTable, Provenance
+from edgedeploy.calibration.table_arrays import ARRAYS, packed, unpacked
 from edgedeploy.errors import InputError
 
-#: Raised whenever the meaning of a table's bytes changes; older tables are then stale.
-FORMAT = "1"
+#: Raised whenever the meaning of a table's bytes changes; older tables are then refused.
+FORMAT = "2"
 
-_CHANNEL_VECTORS = ("minimum", "maximum", "mean", "second_moment")
-_SCALARS = ("name", "count", "extreme", "minimum", "maximum", "mean", "second_moment")
+#: What reading a file that is no table, or a damaged one, may raise.
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, MemoryError, NotImplementedError, RuntimeError)
+_DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error)
 
 
 def versions() -> dict[str, str]:
     """Versions that a table depends on: other kernels may round differently."""
+    from importlib.metadata import version
+
     return {"edgedeploy": version("edgedeploy"), "onnxruntime": version("onnxruntime"), "table": FORMAT}
 
 
@@ -48,20 +53,22 @@ def save_table(table: CalibrationTable, path: Path) -> None:
     Raises:
         InputError: the folder cannot be written.
     """
-    arrays: dict[str, Any] = dict(_arrays(table))
+    described, arrays = packed(table.tensors.values())
     header = {
+        "format": FORMAT,
         "key": table_key(table.provenance),
         "provenance": asdict(table.provenance),
         "aliases": dict(table.aliases),
         "clipped": {name: list(passed) for name, passed in table.clipped.items()},
-        "tensors": [_scalars(statistics) for statistics in table.tensors.values()],
+        "tensors": described,
     }
     header["checksum"] = _checksum(header, arrays)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, header=np.frombuffer(_canonical(header), np.uint8), **arrays)
+            members: dict[str, Any] = {"header": np.frombuffer(_canonical(header), np.uint8), **arrays}
+            np.savez_compressed(file, **members)
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except OSError as error:
@@ -78,7 +85,7 @@ def load_table(path: Path, expected: Provenance | None = None) -> CalibrationTab
     Raises:
         InputError: no table, damaged, edited, or stale.
     """
-    arrays, header = _read(path)
+    header, arrays = _read(path)
     checksum = header.pop("checksum", "")
     if checksum != _checksum(header, arrays):
         raise InputError(
@@ -86,13 +93,13 @@ def load_table(path: Path, expected: Provenance | None = None) -> CalibrationTab
             found="its checksum does not match its content",
             remedy="Calibrate again; to narrow a tensor's range, choose another method instead.",
         )
-    given = header["provenance"]
-    provenance = Provenance(**{**given, "options": CalibrationOptions(**given["options"])})
+    try:
+        table = _table(header, arrays)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, InputError) as error:
+        raise _damaged(path, error) from None
     if expected is not None:
-        _refuse_stale(path, provenance, expected)
-    tensors = {scalars["name"]: _statistics(index, scalars, arrays) for index, scalars in enumerate(header["tensors"])}
-    clipped = {name: tuple(passed) for name, passed in header["clipped"].items()}
-    return CalibrationTable(provenance, tensors, header["aliases"], clipped)
+        _refuse_stale(path, table.provenance, expected)
+    return table
 
 
 def _refuse_stale(path: Path, found: Provenance, expected: Provenance) -> None:
@@ -122,53 +129,43 @@ def _made_from(provenance: Provenance) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """The header and, once it is of this format, the arrays that it speaks of."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        header = json.loads(arrays.pop("header").tobytes())
-        if not isinstance(header, dict) or "provenance" not in header:
-            raise KeyError("provenance")
+            header = json.loads(archive["header"].tobytes())
+            if not isinstance(header, dict) or "provenance" not in header:
+                raise KeyError("provenance")
+            if header.get("format") != FORMAT:
+                raise InputError(
+                    f"The calibration table {path} was written by another version of edgedeploy.",
+                    found=f"table format {header.get('format', '1')!s:.10}, this version reads {FORMAT}",
+                    remedy="Calibrate again.",
+                )
+            return header, {name: archive[name] for name in ARRAYS}
     except FileNotFoundError:
         raise InputError(f"There is no calibration table {path}.", remedy="Make one with: deploy calibrate.") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path} is not a calibration table, or it is damaged.", found=str(error), remedy="Calibrate again."
-        ) from None
-    return arrays, header
+    except (*_UNREADABLE, *_DAMAGED_ZIP) as error:
+        raise _damaged(path, error) from None
 
 
-def _arrays(table: CalibrationTable) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    for index, statistics in enumerate(table.tensors.values()):
-        for fold, histogram in enumerate(statistics.folds):
-            yield f"{index}.{fold}.keys", histogram.keys
-            yield f"{index}.{fold}.counts", histogram.counts
-        if statistics.channels is not None:
-            yield f"{index}.channels", np.stack([getattr(statistics.channels, name) for name in _CHANNEL_VECTORS])
-
-
-def _scalars(statistics: TensorStatistics) -> dict[str, Any]:
-    scalars = {name: getattr(statistics, name) for name in _SCALARS}
-    scalars["zeros"] = [histogram.zeros for histogram in statistics.folds]
-    return {**scalars, "axis": statistics.channels.axis if statistics.channels is not None else None}
-
-
-def _statistics(index: int, scalars: dict[str, Any], arrays: Mapping[str, Any]) -> TensorStatistics:
-    folds = tuple(
-        Histogram(
-            arrays[f"{index}.{fold}.keys"],
-            arrays[f"{index}.{fold}.counts"],
-            zeros,
-            scalars["minimum"],
-            scalars["maximum"],
-        )
-        for fold, zeros in enumerate(scalars["zeros"])
+def _damaged(path: Path, error: BaseException) -> InputError:
+    return InputError(
+        f"{path} is not a calibration table, or it is damaged.", found=str(error), remedy="Calibrate again."
     )
-    channels = None
-    if scalars["axis"] is not None:
-        channels = ChannelStatistics(scalars["axis"], *arrays[f"{index}.channels"])
-    values: dict[str, Any] = {name: scalars[name] for name in _SCALARS}
-    return TensorStatistics(**values, folds=folds, channels=channels)
+
+
+def _table(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> CalibrationTable:
+    given = header["provenance"]
+    provenance = Provenance(**{**given, "options": CalibrationOptions(**given["options"])})
+    _made_from(provenance)
+    clipped = {name: tuple(passed) for name, passed in header["clipped"].items()}
+    waiting = dict(clipped)
+    while ready := [name for name, passed in waiting.items() if not waiting.keys() & set(passed)]:
+        waiting = {name: passed for name, passed in waiting.items() if name not in ready}
+    if waiting:
+        raise ValueError(f"the range of {next(iter(waiting))!r} is said to be its own")
+    return CalibrationTable(provenance, unpacked(header["tensors"], arrays), dict(header["aliases"]), clipped)
 
 
 def _checksum(header: Mapping[str, Any], arrays: Mapping[str, NDArray[np.generic]]) -> str:

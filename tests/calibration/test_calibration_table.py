@@ -1,11 +1,13 @@
 """Tables on disk: the same bytes for the same table, stale and edited ones refused, a cache that makes a pass free."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 from calibration_graphs import one_op, two_layers
 
+from edgedeploy.calibration import table_file
 from edgedeploy.calibration.dataset import ArrayDataset
 from edgedeploy.calibration.describe import compare_tables, describe_table
 from edgedeploy.calibration.options import CalibrationOptions
@@ -43,7 +45,7 @@ def test_an_edited_table_is_refused(saved):
     path, _ = saved
     with np.load(path) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    arrays["0.0.counts"][0] += 1
+    arrays["counts"][0] += 1
     np.savez(path, **arrays)
     with pytest.raises(InputError, match="edited or damaged"):
         load_table(path)
@@ -63,6 +65,85 @@ def test_an_edited_header_is_refused(saved):
 def test_a_truncated_table_is_refused(saved, keep):
     path, _ = saved
     path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match="damaged"):
+        load_table(path)
+
+
+def test_a_table_of_an_earlier_format_is_refused_in_words(saved):
+    path, _ = saved
+    resign(path, lambda header, arrays: header.pop("format"))
+    with pytest.raises(InputError, match="another version of edgedeploy") as caught:
+        load_table(path)
+    assert caught.value.found == "table format 1, this version reads 2"
+
+
+def resign(path, edit):
+    """Rewrite a table with a header and arrays of one's own and a checksum that fits them."""
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    header = json.loads(arrays.pop("header").tobytes())
+    del header["checksum"]
+    edit(header, arrays)
+    header["checksum"] = table_file._checksum(header, arrays)
+    np.savez(path, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
+
+
+def _shift_bins(header, arrays):
+    header["tensors"][0]["bins"][0] -= 1
+    header["tensors"][-1]["bins"][-1] += 2
+
+
+HOSTILE = {
+    "more bins than there are": lambda h, a: h["tensors"][0]["bins"].__setitem__(0, 1 << 40),
+    "a negative number of bins": lambda h, a: h["tensors"][0]["bins"].__setitem__(0, -1),
+    "half a bin": lambda h, a: h["tensors"][0]["bins"].__setitem__(0, 0.5),
+    "bins beyond the end": _shift_bins,
+    "bins of no tensor": lambda h, a: h["tensors"].pop(),
+    "no folds": lambda h, a: h["tensors"][0].update(bins=[], zeros=[]),
+    "folds without zeros": lambda h, a: h["tensors"][0].update(zeros=[]),
+    "a count that is infinite": lambda h, a: h["tensors"][0].update(count=float("inf")),
+    "a minimum that is text": lambda h, a: h["tensors"][0].update(minimum="low"),
+    "channels that are not there": lambda h, a: h["tensors"][0].update(channels=10**9),
+    "tensors that are no list": lambda h, a: h.update(tensors=7),
+    "a tensor that is no object": lambda h, a: h.update(tensors=[[]]),
+    "a range that is its own": lambda h, a: h.update(clipped={"a": ["b"], "b": ["a"]}),
+    "a clipped tensor without readers": lambda h, a: h.update(clipped=[1]),
+    "unknown options": lambda h, a: h["provenance"]["options"].update(evil=1),
+    "impossible options": lambda h, a: h["provenance"]["options"].update(folds=0),
+    "versions that are no mapping": lambda h, a: h["provenance"].update(versions=3),
+    "keys of another type": lambda h, a: a.update(keys=a["keys"].astype(np.float64)),
+    "counts in two dimensions": lambda h, a: a.update(counts=a["counts"][None]),
+    "an array that is absent": lambda h, a: a.pop("channels"),
+    "deeply nested JSON": lambda h, a: h.update(tensors=json.loads("[" * 900 + "]" * 900)),
+}
+
+
+@pytest.mark.parametrize("edit", HOSTILE.values(), ids=HOSTILE)
+def test_a_table_that_contradicts_itself_is_refused_though_its_checksum_fits(saved, edit):
+    path, _ = saved
+    resign(path, edit)
+    with pytest.raises(InputError, match="damaged"):
+        load_table(path)
+
+
+def test_nothing_in_a_table_is_unpickled(saved):
+    path, _ = saved
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    np.savez(path, **{**arrays, "keys": np.array([print], dtype=object)})
+    with pytest.raises(InputError, match="Object arrays cannot be loaded"):
+        load_table(path)
+
+
+def test_a_member_larger_than_memory_is_refused(saved):
+    path, _ = saved
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    np.savez(path, **arrays)
+    content = path.read_bytes()
+    shape = f"'shape': ({arrays['keys'].size},)".encode()
+    assert content.count(shape) == 2
+    path.write_bytes(content.replace(shape + b", }     ", b"'shape': (%d,), }" % 10**14))
     with pytest.raises(InputError, match="damaged"):
         load_table(path)
 
@@ -91,9 +172,9 @@ def test_a_stale_table_is_refused_and_says_what_changed(saved, other, sentence):
     assert sentence in caught.value.found
 
 
-def test_a_table_of_another_version_is_refused(saved, monkeypatch):
+def test_a_table_made_with_another_runtime_is_refused(saved, monkeypatch):
     path, _ = saved
-    monkeypatch.setattr("edgedeploy.calibration.table_file.FORMAT", "0")
+    monkeypatch.setattr("edgedeploy.calibration.session.versions", lambda: {"onnxruntime": "0"})
     with pytest.raises(InputError, match=r"(?s)stale.*versions"):
         load_table(path, Calibration(two_layers(), data()).provenance)
 
