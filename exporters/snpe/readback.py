@@ -1,7 +1,8 @@
 """Hold a DLC against the Q/DQ graph it was made from: ops, names, boundary, every weight, every encoding.
 
-QNN stores images channels-last, so a convolution's weights are permuted; each is compared through the permutation
-that its shape allows. Activations keep the name of the quantized tensor, or of the QuantizeLinear node that makes it.
+QNN stores images channels-last, so a convolution's weights are permuted, and one over a single axis gets a second of
+length 1; each is compared through the permutation that its shape allows. Activations keep the name of the quantized
+tensor, or of the QuantizeLinear node that makes it. A LeakyRelu's slope becomes a weight of a Prelu.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 _BOUNDARY = frozenset({"Quantize", "Dequantize"})
 #: What QNN's graph builder appends to the name of a tensor that it stores in another layout.
-_APPENDED = ("_QuantizeLinear", "_out0", "_transpose", "_reshape")
+_APPENDED = ("_QuantizeLinear", "_out0", "_transpose", "_reshape", "_conv")
+_SLOPE = "_alpha"
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,13 @@ def check_readback(parts: Sequence[Dlc], model: onnx.ModelProto, trace: OpTrace)
     if len(graphs) == 1:
         problems += _interface(graphs[0], model)
     weights, activations = _quantizations(model)
+    slopes = _slopes(model)
     compared, size, checked, tables = 0, 0, 0, 0
     for graph in graphs:
         for name, tensor in graph.tensors.items():
             if tensor.role is Role.STATIC and tensor.encoding is not None:
-                problems += _weight(tensor, graph.parameters[name], weights)
+                stored = graph.parameters[name]
+                problems += _slope(tensor, stored, slopes) if name in slopes else _weight(tensor, stored, weights)
                 compared, size = compared + 1, size + graph.parameters[name].nbytes
         seen, wrong = _activations(graph, activations)
         problems, checked = problems + wrong, checked + seen
@@ -150,13 +154,35 @@ def _weight(tensor: DlcTensor, stored: NDArray[Any], weights: Mapping[str, _Quan
     return [f"weight {tensor.name!r} differs from the quantized graph's"]
 
 
+def _slopes(model: onnx.ModelProto) -> dict[str, float]:
+    """Every LeakyRelu's slope, by the name that QNN's graph builder gives the weight it makes of it."""
+    found = {}
+    for node in model.graph.node:
+        if node.op_type == "LeakyRelu":
+            given = {attribute.name: attribute.f for attribute in node.attribute}
+            found[node.name + _SLOPE] = given.get("alpha", 0.01)
+    return found
+
+
+def _slope(tensor: DlcTensor, stored: NDArray[Any], slopes: Mapping[str, float]) -> list[str]:
+    wanted = slopes[tensor.name]
+    encoding = tensor.encoding
+    if encoding is not None and len(encoding.scales) == 1:
+        scale, zero = encoding.scales[0], encoding.zero_points[0]
+        if np.all(np.abs((stored.astype(np.int64) - zero) * scale - wanted) <= scale / 2):
+            return []
+    return [f"slope {tensor.name!r} is not the {wanted:.6g} of the quantized graph"]
+
+
 def _layouts(values: NDArray[np.int64], shape: tuple[int, ...]) -> list[NDArray[np.int64]]:
-    """``values`` in every axis order that gives ``shape``, and plainly reshaped."""
+    """``values`` in every order of its axes that gives ``shape`` (axes of length 1 aside), and plainly reshaped."""
     options = [values.reshape(shape)]
-    if values.ndim == len(shape) and values.ndim <= 5:
-        for order in itertools.permutations(range(values.ndim)):
-            if tuple(values.shape[axis] for axis in order) == shape:
-                options.append(values.transpose(order))
+    bare = values.squeeze()
+    wanted = tuple(length for length in shape if length != 1)
+    if bare.ndim == len(wanted) and bare.ndim <= 5:
+        for order in itertools.permutations(range(bare.ndim)):
+            if tuple(bare.shape[axis] for axis in order) == wanted:
+                options.append(bare.transpose(order).reshape(shape))
     return options
 
 

@@ -96,6 +96,28 @@ def test_every_dlc_is_read_back_equal_and_a_difference_is_named():
     assert caught.value.exit_code is ExitCode.TOOL_FAILED
 
 
+def test_a_convolution_over_one_axis_and_a_slope_are_read_back(tmp_path):
+    """QNN gives the convolution a second axis and makes the slope a weight: neither is in the quantized graph so."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="over_time", kernel_shape=[3], pads=[1, 1]),
+        helper.make_node("LeakyRelu", ["c"], ["l"], name="leaky", alpha=0.1),
+        helper.make_node("Conv", ["l", "v"], ["y"], kernel_shape=[1]),
+    ]
+    constants = {"w": weights(6, 4, 3), "v": weights(5, 6, 1, seed=2)}
+    model = quantized(graph_of(nodes, {"x": [1, 4, 12]}, ["y"], constants), {"x": images(8, 4, 12)})
+    compiled = compile_model(model, tmp_path)
+    dlc = read_dlc(compiled.dlcs[0])
+    assert check_readback([dlc], model, compiled.trace).weights >= 3
+    slope = next(node for node in model.graph.node if node.name == "leaky")
+    slope.attribute[0].f = 0.2
+    stored = next(tensor for tensor in model.graph.initializer if tensor.name == "w_quantized")
+    stored.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(stored)[:, :, ::-1].copy(), stored.name))
+    with pytest.raises(ToolFailedError) as caught:
+        check_readback([dlc], model, compiled.trace)
+    assert "weight 'w_quantized' differs" in str(caught.value)
+    assert "slope 'leaky_alpha' is not the 0.2" in str(caught.value)
+
+
 def test_the_context_binary_proves_its_target(tmp_path):
     proof = read_proof(compiled_cnn()[0].context_binary)
     assert (proof.soc, proof.arch) == ("SM8350", 68)
