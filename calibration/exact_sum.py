@@ -21,14 +21,19 @@ class ExactSum:
         self._pending = 0
 
     def add(self, values: NDArray[np.float64]) -> None:
-        """Add one finite value to each sum; shape (size,)."""
-        rest = values.astype(np.float64)
+        """Add finite values to each sum; shape (size,) or, for fewer than 2^14 at a time, (n, size)."""
+        rest = np.array(values, np.float64, ndmin=2)
         for index, exponent in enumerate(_EXPONENTS):
-            digit = np.rint(np.ldexp(rest, -exponent))
-            self._limbs[index] += digit.astype(np.int64)
-            rest -= np.ldexp(digit, exponent)
-        self._pending += 1
-        if self._pending == 1 << 14:
+            largest = max(rest.max(initial=0.0), -rest.min(initial=0.0))
+            if largest == 0.0:
+                break
+            if largest < 2.0 ** (exponent - 1):  # no digit here
+                continue
+            digit = np.rint(rest * 2.0**-exponent)
+            self._limbs[index] += digit.sum(axis=0, dtype=np.int64)
+            rest -= digit * 2.0**exponent
+        self._pending += len(rest)
+        if self._pending >= 1 << 14:
             self._carry()
 
     def value(self) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ _COARSER = 4
 _NARROWEST = 2.0**-20
 
 #: Below this many values sorting beats clearing a table of every bin.
-_FEW = 1 << 14
+_FEW = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -133,24 +133,21 @@ class HistogramBuilder:
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count a contiguous float32 array of any shape, free of NaN."""
+        if values.size == 0:
+            return
         keys = np.empty(values.size, np.int64)
         np.right_shift(values.reshape(-1).view(np.uint32), _SHIFT, out=keys, casting="unsafe")
         if keys.size < _FEW:
             unique, counts = np.unique(keys, return_counts=True)
-            for octave in np.unique(unique >> MANTISSA_BITS).tolist():
-                inside = unique >> MANTISSA_BITS == octave
-                row = np.zeros(PER_OCTAVE, np.int64)
-                row[unique[inside] & (PER_OCTAVE - 1)] = counts[inside]
-                self._add_octave(octave, row)
+            octaves, starts = np.unique(unique >> MANTISSA_BITS, return_index=True)
+            rows = np.zeros((octaves.size, PER_OCTAVE), np.int64)
+            rows[np.repeat(np.arange(octaves.size), np.diff(starts, append=unique.size)), unique % PER_OCTAVE] = counts
         else:
-            table = np.bincount(keys)
-            whole = table.size // PER_OCTAVE
-            rows = table[: whole * PER_OCTAVE].reshape(whole, PER_OCTAVE)
-            for octave in np.flatnonzero(rows.any(axis=1)).tolist():
-                self._add_octave(octave, rows[octave])
-            last = np.zeros(PER_OCTAVE, np.int64)
-            last[: table.size % PER_OCTAVE] = table[whole * PER_OCTAVE :]
-            self._add_octave(whole, last)
+            table = np.bincount(keys, minlength=int(keys.max() | (PER_OCTAVE - 1)) + 1).reshape(-1, PER_OCTAVE)
+            octaves = np.flatnonzero(table.any(axis=1))
+            rows = table[octaves]
+        for octave, row in zip(octaves.tolist(), rows, strict=True):
+            self._add_octave(octave, row)
 
     def build(self, low: float = -np.inf, high: float = np.inf) -> Histogram:
         """Return the filled bins; ``low`` and ``high`` are bounds of the values, where they are known."""
@@ -169,4 +166,6 @@ class HistogramBuilder:
         elif exponent >= 127 + 96:
             self.extreme += int(row.sum())
         else:
-            self.octaves[octave] = self.octaves[octave] + row if octave in self.octaves else row.copy()
+            held = self.octaves.setdefault(octave, row)
+            if held is not row:
+                held += row

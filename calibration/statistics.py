@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from edgedeploy.calibration.exact_sum import ExactSum
 from edgedeploy.calibration.histogram import EXTREME, Histogram, HistogramBuilder, merged
 
 Vector = NDArray[np.float64]
+
+#: From this magnitude on, float32 sums of squares could overflow.
+_WIDE = 2.0**50
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class TensorStatistics:
 
 
 class StatisticsBuilder:
-    """Gathers one tensor's statistics sample by sample; every part is exact, so order cannot matter."""
+    """Gathers one tensor's statistics; every part is exact, so neither order nor grouping of samples matters."""
 
     def __init__(self, name: str, axis: int | None, folds: int = 1) -> None:
         self.name = name
@@ -81,30 +85,50 @@ class StatisticsBuilder:
         self._folds = [HistogramBuilder() for _ in range(folds)]
         self._count = 0
 
-    def add(self, values: NDArray[np.float32], fold: int = 0) -> bool:
-        """Take one sample's tensor; returns False, and takes nothing, where it holds a NaN."""
-        rows, reduced = _channel_rows(values, self._axis)
+    def add(self, values: NDArray[np.float32], fold: int = 0) -> int | None:
+        """Take the tensor of several samples of one fold, fewer than 2^14, or nothing where one of them holds a NaN.
+
+        Args:
+            values: shape (samples, *tensor shape).
+            fold: theirs.
+
+        Returns:
+            The first sample with a NaN, if there is one.
+        """
         if values.size == 0:
-            return True
-        low, high = values_range(rows, reduced)
-        if np.isnan(low).any():
-            return False
-        self._folds[fold].add(np.ascontiguousarray(values))
-        magnitude = max(-float(low.min()), float(high.max()))
-        per_channel = rows.size // low.size
-        if magnitude >= EXTREME:
-            rows = np.where(np.abs(rows) < EXTREME, rows, 0)
-            low, high = values_range(rows, reduced)
-        wide = rows.astype(np.float64) if magnitude >= 2.0**50 else rows
-        sums = wide.sum(axis=reduced, dtype=None if reduced == 1 else np.float64)
-        squares = np.einsum("ij,ij->i" if reduced == 1 else "ij,ij->j", wide, wide)
-        self._start(low.size)
-        np.minimum(self._low, low, out=self._low)
-        np.maximum(self._high, high, out=self._high)
+            return None
+        values = np.ascontiguousarray(values)
+        rows, reduced = _channel_rows(values, self._axis)
+        low, high = rows.min(axis=reduced), rows.max(axis=reduced)
+        with_nan = np.isnan(low).any(axis=1)
+        if with_nan.any():
+            return int(with_nan.argmax())
+        self._folds[fold].add(values)
+        large = np.maximum(-low.min(axis=1), high.max(axis=1)) >= _WIDE
+        if large.any():
+            kept = np.where(np.abs(rows[large]) < EXTREME, rows[large], 0).astype(np.float64)
+            self._take(kept, reduced, kept.min(axis=reduced), kept.max(axis=reduced))
+            rows, low, high = rows[~large], low[~large], high[~large]
+        if len(rows):
+            self._take(rows, reduced, low, high)
+        return None
+
+    def _take(
+        self,
+        rows: NDArray[np.floating[Any]],
+        reduced: int,
+        low: NDArray[np.floating[Any]],
+        high: NDArray[np.floating[Any]],
+    ) -> None:
+        """Add each sample's own sums, so that what else came with it cannot change them."""
+        sums = rows.sum(axis=reduced, dtype=None if reduced == 2 else np.float64)
+        squares = np.einsum("nij,nij->ni" if reduced == 2 else "nij,nij->nj", rows, rows)
+        self._start(low.shape[1])
+        np.minimum(self._low, low.min(axis=0), out=self._low)
+        np.maximum(self._high, high.max(axis=0), out=self._high)
         self._sum.add(sums.astype(np.float64))
         self._squares.add(squares.astype(np.float64))
-        self._count += per_channel
-        return True
+        self._count += rows.size // low.shape[1]
 
     def _start(self, channels: int) -> None:
         if self._channels == 0:
@@ -137,17 +161,11 @@ class StatisticsBuilder:
         )
 
 
-def values_range(rows: NDArray[np.float32], axis: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Minimum and maximum along ``axis``; NaN where a NaN is."""
-    return rows.min(axis=axis), rows.max(axis=axis)
-
-
 def _channel_rows(values: NDArray[np.float32], axis: int | None) -> tuple[NDArray[np.float32], int]:
-    """View as 2-D with channels on one axis, and the other axis's number (the one to reduce)."""
+    """View samples as 3-D with channels on one of the last two axes, and the other one's number (the one to reduce)."""
+    count, shape = values.shape[0], values.shape[1:]
     if axis is None:
-        return values.reshape(1, -1), 1
-    if axis == values.ndim - 1:
-        return values.reshape(-1, values.shape[-1]), 0
-    if values.shape[0] == 1 and axis == 1:
-        return values.reshape(values.shape[1], -1), 1
-    return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1), 1
+        return values.reshape(count, 1, -1), 2
+    if axis == len(shape) - 1:
+        return values.reshape(count, -1, shape[-1]), 1
+    return np.moveaxis(values, axis + 1, 1).reshape(count, shape[axis], -1), 2

@@ -115,6 +115,22 @@ class TestIdentity:
             save_table(Calibration(graph, Dataset(reader, tuple(range(24)))).table, tmp_path / f"{size}.npz")
         assert len({path.read_bytes() for path in tmp_path.glob("*.npz")}) == 1
 
+    @pytest.mark.parametrize("odd", [1.0, 3e17, 1e30])
+    def test_how_many_samples_are_looked_at_together_changes_no_bit(self, tmp_path, monkeypatch, odd):
+        array = photos_like()
+        array[5, 1, 2, 3] = odd
+        for size in (1, 30_000, 1 << 23):
+            monkeypatch.setattr("edgedeploy.calibration.collector._GATHERED_BYTES", size)
+            save_table(table_of(two_layers(), array, folds=2), tmp_path / f"{size}.npz")
+        assert len({path.read_bytes() for path in tmp_path.glob("*.npz")}) == 1
+
+    def test_samples_of_different_lengths(self):
+        graph = graph_from_text("lengths (float[1, n, 3] x) => (float[1, n, 3] y) { y = Relu(x) }")
+        rows = [{"x": np.full((1, length, 3), length, np.float32)} for length in (2, 3, 3, 5)]
+        data = Dataset(GeneratorReader(lambda: rows, graph.inputs, "rows"), (0, 1, 2, 3))
+        statistics = Calibration(graph, data, CalibrationOptions(folds=1)).table.statistics("y")
+        assert (statistics.count, statistics.minimum, statistics.maximum) == (39, 2, 5)
+
     @settings(max_examples=50, deadline=None)
     @given(st.lists(st.floats(-(2.0**80), 2.0**80, allow_subnormal=False), min_size=1, max_size=40), st.randoms())
     def test_exact_sums_do_not_depend_on_order(self, values, random):
@@ -126,7 +142,9 @@ class TestIdentity:
             for value in order:
                 total.add(np.array([value]))
             sums.append(total.value()[0])
-        assert sums[0] == sums[1]
+        together = ExactSum(1)
+        together.add(np.array(values)[:, None])
+        assert sums[0] == sums[1] == together.value()[0]
         magnitude = max(map(abs, values))
         assert sums[0] == pytest.approx(sum(values), rel=1e-9, abs=max(magnitude * 1e-12, 1e-30))
 
