@@ -13,6 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgedeploy.errors import UnsupportedOpError
+from edgedeploy.exporters.tflite_micro.pixel_shuffle import fold_into_convolutions
 from edgedeploy.exporters.tflite_micro.unroll import unroll_lstm
 from edgedeploy.graph.graph import Graph
 
@@ -53,17 +54,20 @@ class Scope:
 
 
 def for_micro(graph: Graph) -> Rewritten:
-    """Unroll every LSTM and turn every BatchNormalization into a Mul and an Add.
+    """Unroll every LSTM, turn every BatchNormalization into a Mul and an Add, give PixelShuffle the kernel's order.
 
     Raises:
         UnsupportedOpError: for a recurrent node that cannot be unrolled.
     """
     kinds = {node.op_type for node in graph.model.graph.node}
-    if not kinds & {"LSTM", "BatchNormalization"}:
+    if not kinds & {"LSTM", "BatchNormalization", "DepthToSpace"}:
         return Rewritten(graph, changed=False)
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    folded = fold_into_convolutions(model, constants)
+    if not folded and not kinds & {"LSTM", "BatchNormalization"}:
+        return Rewritten(graph, changed=False)
     shapes = dict(_shapes(model))
     nodes: list[onnx.NodeProto] = []
     higher: set[str] = set()

@@ -398,6 +398,12 @@ def movement_cases() -> list[Case]:
             wide=False,
         ),
         Case(
+            "depth_to_space_crd",
+            graph([node("DepthToSpace", ["x"], ["y"], blocksize=2, mode="CRD")], (1, 12, 3, 5), ["y"]),
+            ["GATHER", "DEPTH_TO_SPACE"],
+            wide=False,
+        ),
+        Case(
             "space_to_depth",
             graph([node("SpaceToDepth", ["x"], ["y"], blocksize=2)], (1, 3, 4, 6), ["y"]),
             ["SPACE_TO_DEPTH"],

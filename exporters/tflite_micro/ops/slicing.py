@@ -6,6 +6,7 @@ import numpy as np
 
 from edgedeploy.exporters.tflite_micro.layout import UNIT, Layout, identity, stored_shape
 from edgedeploy.exporters.tflite_micro.lowering import Lowering
+from edgedeploy.exporters.tflite_micro.pixel_shuffle import dcr_order
 from edgedeploy.exporters.tflite_micro.qdq import Node
 from edgedeploy.exporters.tflite_micro.registry import handles
 
@@ -140,15 +141,18 @@ def gather(lower: Lowering, node: Node) -> None:
     lower.emit("GATHER", (source, place), (output,), axis=axis)
 
 
-def space_refusal(node: Node) -> str:
-    """DepthToSpace in the kernels' order (DCR)."""
-    return "" if node.attributes.get("mode", "DCR") == "DCR" else "mode CRD has no kernel; DCR has"
-
-
-@handles("DepthToSpace", "SpaceToDepth", refusal=space_refusal)
+@handles("DepthToSpace", "SpaceToDepth")
 def depth_space(lower: Lowering, node: Node) -> None:
-    """DEPTH_TO_SPACE and SPACE_TO_DEPTH over NHWC."""
+    """DEPTH_TO_SPACE and SPACE_TO_DEPTH over NHWC; the kernels know DCR, so CRD gathers its channels first."""
     layout: Layout = (0, 2, 3, 1)
     source = lower.operand(node.input(0), layout)
-    builtin = "DEPTH_TO_SPACE" if node.op_type == "DepthToSpace" else "SPACE_TO_DEPTH"
-    lower.emit(builtin, (source,), (lower.define(node.output, layout),), blockSize=int(node.attributes["blocksize"]))
+    block = int(node.attributes["blocksize"])
+    if node.op_type == "SpaceToDepth":
+        lower.emit("SPACE_TO_DEPTH", (source,), (lower.define(node.output, layout),), blockSize=block)
+        return
+    if node.attributes.get("mode", "DCR") == "CRD":
+        order = lower.constant(dcr_order(node.input(0).shape[1], block).astype(np.int32))
+        ordered = lower.temporary(source, "ordered")
+        lower.emit("GATHER", (source, order), (ordered,), axis=3)
+        source = ordered
+    lower.emit("DEPTH_TO_SPACE", (source,), (lower.define(node.output, layout),), blockSize=block)

@@ -252,3 +252,20 @@ def test_a_left_over_batch_norm_becomes_scale_and_shift():
     graph = FloatGraph([node("BatchNormalization", ["x", "g", "b", "m", "v"], ["y"])], (1, 3, 4, 4), ["y"], weights)
     rewritten = for_micro(Graph(graph.model()))
     assert [item.op_type for item in rewritten.graph.model.graph.node] == ["Mul", "Add"]
+
+
+def test_a_pixel_shuffle_costs_nothing_behind_a_convolution_of_its_own():
+    rng = np.random.default_rng(2)
+    weights = {"w": rng.standard_normal((12, 3, 1, 1)).astype(np.float32), "b": rng.standard_normal(12, np.float32)}
+    shuffle = node("DepthToSpace", ["c"], ["y"], blocksize=2, mode="CRD")
+    nodes = [node("Conv", ["x", "w", "b"], ["c"], kernel_shape=[1, 1]), shuffle]
+    samples = rng.standard_normal((2, 1, 3, 4, 5)).astype(np.float32)
+    graph = FloatGraph(nodes, (1, 3, 4, 5), ["y"], weights)
+    rewritten = for_micro(Graph(graph.model()))
+    assert rewritten.changed
+    session = onnxruntime.InferenceSession(rewritten.graph.model.SerializeToString())
+    for sample, want in zip(samples, graph.run(samples)[0], strict=True):
+        assert np.array_equal(session.run(["y"], {"x": sample})[0], want)
+    assert rewritten.graph.model.graph.node[1].attribute[1].s == b"DCR"
+    shared = FloatGraph([*nodes, node("Relu", ["c"], ["z"])], (1, 3, 4, 5), ["y", "z"], weights)
+    assert not for_micro(Graph(shared.model())).changed  # another reader wants the channels as they were
