@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 from cost_model_cache import load_facts
-from cost_model_families import TINY, architecture, gather
-from cost_model_fit import Bench, Errors, cross_validate, fit_family, frozen_families, table
-from cost_model_networks import NETWORKS
+from cost_model_families import TINY, architecture, frozen_set, gather
+from cost_model_fit import Bench, Errors, cross_validate, fit_family, table
 from scipy.optimize import least_squares
 from scipy.stats import spearmanr
 
@@ -190,7 +189,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="families whose name contains this")
     arguments = parser.parse_args()
     facts = load_facts(arguments.cache)
-    frozen = frozen_families(NETWORKS[name][0] for name in NETWORKS)
+    frozen = frozen_set()
     for family, rows in gather(arguments.folder, arguments.wheel, facts):
         if arguments.only not in family.name:
             continue

@@ -180,7 +180,7 @@ def cross_validate(family: Family, bench: Bench, logs: np.ndarray, groups: Seque
     return Errors(np.where(np.isnan(logs), np.nan, predicted - logs), predicted)
 
 
-def frozen_families(families: Iterable[str], share: float = 0.2) -> set[str]:
-    """The test set: the first fifth of the architecture families by the SHA-256 of their names."""
+def frozen_families(families: Iterable[str], share: float) -> set[str]:
+    """A test set: the first ``share`` of the architecture families by the SHA-256 of their names."""
     ordered = sorted(set(families), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     return set(ordered[: int(len(ordered) * share)])

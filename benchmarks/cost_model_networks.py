@@ -334,11 +334,18 @@ NETWORKS = {
 }
 
 
+def hub():
+    """The networks of the AI Hub table."""
+    from cost_model_more_networks import MORE
+
+    return {**NETWORKS, **MORE}
+
+
 def every():
     """All networks, those of the smaller tables included."""
     from cost_model_small_networks import SMALL
 
-    return {**NETWORKS, **SMALL}
+    return {**hub(), **SMALL}
 
 
 def facts(name):

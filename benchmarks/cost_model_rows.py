@@ -56,11 +56,14 @@ def hub_rows(wheel: Path, precision: str, networks) -> list[Row]:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         for network in networks:
-            path = f"qai_hub_models/models/{network}/perf.yaml"
+            model, _, part = network.partition(":")
+            path = f"qai_hub_models/models/{model}/perf.yaml"
             if path not in names:
                 continue
             table = yaml.load(archive.read(path), loader)
-            for component in table.get("precisions", {}).get(precision, {}).get("components", {}).values():
+            for name, component in table.get("precisions", {}).get(precision, {}).get("components", {}).items():
+                if part and name != part:
+                    continue
                 for device, runtimes in (component.get("performance_metrics") or {}).items():
                     found = runtimes.get(RUNTIME)
                     if device in HUB_DEVICES and found and _on_npu(found):
@@ -133,7 +136,6 @@ def jetson_rows(folder: Path) -> list[Row]:
 def cpu_rows(folder: Path, *, integer: bool, networks) -> list[Row]:
     """Ncnn on CPUs; a device is (machine, threads)."""
     names = {
-        "proxylessnasnet": "",
         "shufflenet_v2": "shufflenet_v2_x1_0",
         "mobilenet_v3": "mobilenet_v3_large",
         "googlenet": "",

@@ -11,6 +11,7 @@ from math import prod
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from edgedeploy.graph.facts import OpFacts
 from edgedeploy.graph.macs import macs
@@ -69,6 +70,11 @@ NAMES: dict[str, str] = {
     "var": "ReduceMean",
     "amax": "ReduceMax",
     "max": "ReduceMax",
+    "argmax": "ArgMax",
+    "norm": "ReduceL2",
+    "flip": "Slice",
+    "eq": "Equal",
+    "gt": "Greater",
     "linalg_vector_norm": "ReduceL2",
     "upsample_bilinear2d": "Resize",
     "upsample_nearest2d": "Resize",
@@ -154,9 +160,21 @@ class _Recorder(TorchDispatchMode):
         elif aten in ("avg_pool2d", "_adaptive_avg_pool2d"):
             ratio = live[0].shape[-2] * live[0].shape[-1] // max(1, outputs[0].shape[-2] * outputs[0].shape[-1])
             self._record("AveragePool", live, fixed, outputs, {"kernel_shape": (max(1, ratio),)})
+        elif aten in ("permute", "transpose", "t"):
+            self._record("Transpose", live, fixed, outputs, {"perm": _permutation(aten, arguments)})
         else:
             self._record(NAMES.get(aten, aten), live, fixed, outputs, {})
         return result
+
+    def needed(self, results) -> tuple[OpFacts, ...]:
+        """The ops that ``results`` depend on: exporters drop the others."""
+        alive = {self._names.get(id(item)) for item in tree_leaves(results) if isinstance(item, torch.Tensor)}
+        kept = []
+        for op in reversed(self.facts):
+            if any(tensor.name in alive for tensor in op.outputs):
+                alive.update(tensor.name for tensor in op.inputs)
+                kept.append(op)
+        return tuple(reversed(kept))
 
     def _convolution(self, arguments, live, fixed, outputs) -> None:
         transposed, groups = arguments[6], arguments[8]
@@ -201,8 +219,18 @@ def trace(network: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[OpF
     for item in inputs:
         recorder.feed(item)
     with torch.no_grad(), recorder:
-        network(*inputs)
-    return tuple(recorder.facts)
+        results = network(*inputs)
+    return recorder.needed(results)
+
+
+def _permutation(aten: str, arguments) -> tuple[int, ...]:
+    rank = arguments[0].dim()
+    if aten == "permute":
+        return tuple(axis % rank for axis in arguments[1])
+    axes = list(range(rank))
+    one, two = (axis % rank for axis in arguments[1:3]) if aten == "transpose" else (0, rank - 1)
+    axes[one], axes[two] = axes[two], axes[one]
+    return tuple(axes)
 
 
 def _tensors(values):
