@@ -127,11 +127,11 @@ def weight_encoding(
     else:
         scale = (high - low) / (form.qmax - form.qmin)
     if form.symmetric and axis is not None and rows.shape[1] <= _FEW_WEIGHTS:
-        scale = _refined(rows.astype(np.float64), scale, form.qmax - middle)
+        scale = _refined(rows.astype(np.float64), scale)
     live = scale > 0
     scale[~live] = scale[live].mean() if live.any() else 1.0 / form.qmax
     if bias is not None and input_scale is not None:
-        needed = np.abs(bias.astype(np.float64)) / (input_scale * _LARGEST_BIAS_CODE)
+        needed = _least_scale(bias, input_scale)
         scale = np.maximum(scale, needed if axis is not None else needed.max(initial=0.0))
     scale32 = np.maximum(scale.astype(np.float32), _SMALLEST_SCALE)
     if form.symmetric:
@@ -143,27 +143,36 @@ def weight_encoding(
     return Encoding(scale32, zero_point, form, axis)
 
 
-def _refined(rows: NDArray[np.float64], scale: NDArray[np.float64], largest: int) -> NDArray[np.float64]:
+def holds_bias(encoding: Encoding, bias: NDArray[np.float32] | None, input_scale: float | None) -> bool:
+    """True where a weight's scales are coarse enough for an integer bias with scale ``input_scale * weight scale``."""
+    return bias is None or input_scale is None or bool((_least_scale(bias, input_scale) <= encoding.scale).all())
+
+
+def _least_scale(bias: NDArray[np.float32], input_scale: float) -> NDArray[np.float64]:
+    return np.asarray(np.abs(bias.astype(np.float64)) / (input_scale * _LARGEST_BIAS_CODE))
+
+
+def _refined(rows: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
     """Per row, the scale among slightly coarser ones that rounds the row with the least output error.
 
     The taps of a spatial filter see neighbouring values, which are alike: errors of equal sign add up, so the error
     of the row's sum counts beside the errors of its elements (correlation 0.8 between neighbours).
     """
     candidates = np.where(scale > 0, scale, 1.0) * np.linspace(1.0, 1.2, 65)[:, None]
-    height = max(1, _BLOCK_ELEMENTS // max(1, len(candidates) * rows.shape[1]))
+    taps = np.ascontiguousarray(rows.T)
+    width = max(1, _BLOCK_ELEMENTS // max(1, len(candidates) * len(taps)))
     best = [
-        _best(rows[start : start + height], candidates[:, start : start + height], largest)
-        for start in range(0, max(1, len(rows)), height)
+        _best(taps[:, start : start + width], candidates[:, start : start + width])
+        for start in range(0, max(1, len(rows)), width)
     ]
     return np.where(scale > 0, np.concatenate(best), 0.0)
 
 
-def _best(rows: NDArray[np.float64], candidates: NDArray[np.float64], largest: int) -> NDArray[np.float64]:
-    steps = rows / candidates[:, :, None]
+def _best(taps: NDArray[np.float64], candidates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Per column of ``taps``, its best candidate; all of them hold every tap, so nothing saturates."""
+    steps = taps[:, None] / candidates
     errors = np.rint(steps)
-    np.minimum(np.maximum(errors, -largest, out=errors), largest, out=errors)
     errors -= steps
-    errors *= candidates[:, :, None]
-    total = errors.sum(axis=2)
-    error = np.square(errors, out=errors).sum(axis=2) + 4.0 * np.square(total)
-    return np.asarray(candidates[error.argmin(axis=0), np.arange(len(rows))])
+    total = errors.sum(axis=0)
+    error = (np.einsum("tcr,tcr->cr", errors, errors) + 4.0 * np.square(total)) * np.square(candidates)
+    return np.asarray(candidates[error.argmin(axis=0), np.arange(taps.shape[1])])

@@ -46,12 +46,18 @@ class Plan:
 
 
 def make_plan(
-    topology: Topology, selection: Selection, table: RangeTable, scheme: Scheme, higher: frozenset[str]
+    topology: Topology,
+    selection: Selection,
+    table: RangeTable,
+    scheme: Scheme,
+    higher: frozenset[str],
+    earlier: Plan | None = None,
 ) -> Plan:
-    """Decide every encoding; see `Plan`."""
+    """Decide every encoding; see `Plan`. ``earlier`` is the plan of the same model with other biases."""
+    weights = {} if earlier is None else earlier.constants
     if scheme.placement is Placement.INPUTS:
-        return _plan_inputs(topology, selection, table, scheme)
-    return _Everywhere(topology, selection, table, scheme, higher).plan()
+        return _plan_inputs(topology, selection, table, scheme, weights)
+    return _Everywhere(topology, selection, table, scheme, higher, weights).plan()
 
 
 class _Groups:
@@ -80,8 +86,15 @@ class _Everywhere:
     """Plans `Placement.EVERYWHERE`: an integer op reads and leaves integers."""
 
     def __init__(
-        self, topology: Topology, selection: Selection, table: RangeTable, scheme: Scheme, higher: frozenset[str]
+        self,
+        topology: Topology,
+        selection: Selection,
+        table: RangeTable,
+        scheme: Scheme,
+        higher: frozenset[str],
+        earlier: Mapping[Edge, Encoding],
     ) -> None:
+        self._earlier = earlier
         self._topology, self._selection, self._table, self._scheme = topology, selection, table, scheme
         self._higher = higher if scheme.higher is not None else frozenset()
         self._groups = _Groups()
@@ -207,7 +220,9 @@ class _Everywhere:
                     plan.constants[edge] = self._encoding(node.output[0])
                 else:
                     plan.constants[edge] = activation_encoding(held.low, held.high, form)
-        plan_weights(node, parts, self._topology, self._scheme, self._selection, plan.read, plan.constants)
+        plan_weights(
+            node, parts, self._topology, self._scheme, self._selection, plan.read, plan.constants, self._earlier
+        )
 
     def _read(self, node: onnx.NodeProto, name: str, form: IntegerFormat, moves: bool) -> Encoding:
         if moves and (floats := [out for out in node.output if out in self._topology.floats]):
@@ -216,7 +231,9 @@ class _Everywhere:
         return own if own.format.dtype == form.dtype else self._over([name], form)
 
 
-def _plan_inputs(topology: Topology, selection: Selection, table: RangeTable, scheme: Scheme) -> Plan:
+def _plan_inputs(
+    topology: Topology, selection: Selection, table: RangeTable, scheme: Scheme, earlier: Mapping[Edge, Encoding]
+) -> Plan:
     """Plan `Placement.INPUTS`: what an integer op reads is rounded, what it makes stays float."""
     plan = Plan()
 
@@ -234,7 +251,7 @@ def _plan_inputs(topology: Topology, selection: Selection, table: RangeTable, sc
                 elif role is Role.CONSTANT:
                     held = constant_range(topology.value(node.input[position]))
                     plan.constants[node.name, position] = activation_encoding(held.low, held.high, scheme.activation)
-            plan_weights(node, parts, topology, scheme, selection, plan.read, plan.constants)
+            plan_weights(node, parts, topology, scheme, selection, plan.read, plan.constants, earlier)
         elif scheme.residual_one_branch and node.op_type == "Add":
             branch = _other_branch(node, topology, selection)
             if branch is not None:

@@ -63,7 +63,7 @@ def quantize(
     plan = make_plan(topology, selection, table, scheme, higher)
     if bias_correction and correct_biases(model, topology, plan, table):
         topology = index(model)
-        plan = make_plan(topology, selection, table, scheme, higher)
+        plan = make_plan(topology, selection, table, scheme, higher, earlier=plan)
     if scheme.absorbed_activations:
         topology = absorb_activations(topology, selection, plan)
     return emit(model, topology, plan)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgedeploy.calibration.quantizer.encoding import Encoding, weight_encoding
+from edgedeploy.calibration.quantizer.encoding import Encoding, holds_bias, weight_encoding
 from edgedeploy.calibration.quantizer.operands import Role, weight_axis
 from edgedeploy.calibration.quantizer.selection import Selection
 from edgedeploy.calibration.quantizer.topology import Topology, attribute
@@ -30,8 +30,12 @@ def plan_weights(
     selection: Selection,
     read: Mapping[tuple[str, int], Encoding],
     constants: dict[tuple[str, int], Encoding],
+    earlier: Mapping[tuple[str, int], Encoding],
 ) -> None:
-    """Enter in ``constants`` the encodings of a node's weight and, where the scheme has integer biases, its bias."""
+    """Enter in ``constants`` the encodings of a node's weight and, where the scheme has integer biases, its bias.
+
+    ``earlier`` are those of a plan with the same weights and other biases: they stay where they hold the new ones.
+    """
     data = read.get((node.name, 0))
     input_scale = None if data is None or scheme.bias == "float32" else float(data.scale)
     bias = None if input_scale is None else _bias(node, parts, topology, selection)
@@ -47,7 +51,11 @@ def plan_weights(
         form = scheme.weight_format(node.op_type, node.name)
         axis = weight_axis(node, values.ndim, scheme.weight_axis.get(node.op_type, 0)) if form.per_channel else None
         largest = None if bias is None else _largest_per_scale(topology.value(bias.tensor), groups)
-        encoding = weight_encoding(values, form, axis, largest, input_scale)
+        found = earlier.get((node.name, position))
+        if found is not None and holds_bias(found, largest, input_scale):
+            encoding = found
+        else:
+            encoding = weight_encoding(values, form, axis, largest, input_scale)
         constants[node.name, position] = encoding
         scales = np.tile(encoding.scale, groups) if encoding.scale.ndim else encoding.scale
     elif (node.name, 1) in read:
