@@ -19,7 +19,7 @@ from edgedeploy.graph.graph import Graph
 from edgedeploy.progress import NoProgress, Progress
 
 #: Activations that are looked at together: as much as the caches near a core hold, and never very many samples.
-_GATHERED_BYTES = 1 << 23
+_GATHERED_BYTES = 1 << 24
 _GATHERED_SAMPLES = 1 << 10
 
 
@@ -33,7 +33,7 @@ def collect(
     """Run every sample once, one at a time, and gather statistics of the observed tensors.
 
     Samples run singly whatever batches they arrived in, and everything is added exactly, so that neither the order of
-    the data nor its batching changes a bit of the result. Activations of some 8 MiB, and of one sample at least, are
+    the data nor its batching changes a bit of the result. Activations of some 16 MiB, and of one sample at least, are
     gathered before they are looked at: small networks would otherwise spend their time on calls.
 
     Args:

@@ -23,15 +23,16 @@ class ExactSum:
     def add(self, values: NDArray[np.float64]) -> None:
         """Add finite values to each sum; shape (size,) or, for fewer than 2^14 at a time, (n, size)."""
         rest = np.array(values, np.float64, ndmin=2)
+        largest = np.abs(rest).max(initial=0.0)
         for index, exponent in enumerate(_EXPONENTS):
-            largest = max(rest.max(initial=0.0), -rest.min(initial=0.0))
-            if largest == 0.0:
-                break
             if largest < 2.0 ** (exponent - 1):  # no digit here
                 continue
             digit = np.rint(rest * 2.0**-exponent)
             self._limbs[index] += digit.sum(axis=0, dtype=np.int64)
             rest -= digit * 2.0**exponent
+            if not rest.any():
+                break
+            largest = np.inf
         self._pending += len(rest)
         if self._pending >= 1 << 14:
             self._carry()

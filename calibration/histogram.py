@@ -102,14 +102,13 @@ class Histogram:
 
 def merged(histograms: Sequence[Histogram]) -> Histogram:
     """Add the counts of several histograms; at least one."""
-    keys = np.concatenate([histogram.keys for histogram in histograms])
-    counts = np.concatenate([histogram.counts for histogram in histograms])
-    unique, index = np.unique(keys, return_inverse=True)
-    totals = np.zeros(unique.size, np.int64)
-    np.add.at(totals, index, counts)
+    totals = np.zeros(1 + max(int(histogram.keys.max(initial=-1)) for histogram in histograms), np.int64)
+    for histogram in histograms:
+        totals[histogram.keys] += histogram.counts
+    keys = np.flatnonzero(totals)
     zeros = sum(histogram.zeros for histogram in histograms)
     low, high = min(histogram.low for histogram in histograms), max(histogram.high for histogram in histograms)
-    return Histogram(unique, totals, zeros, low, high)
+    return Histogram(keys.astype(np.int32), totals[keys], zeros, low, high)
 
 
 def _bin_end(keys: NDArray[np.int32], step: int) -> NDArray[np.float64]:

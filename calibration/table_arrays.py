@@ -61,6 +61,8 @@ def unpacked(described: Sequence[Mapping[str, Any]], arrays: Mapping[str, NDArra
     Raises:
         ValueError, TypeError, KeyError: the description is not one, or does not fit the arrays.
     """
+    if arrays["keys"].size and not 0 <= arrays["keys"].min() <= arrays["keys"].max() < MOST_BINS:
+        raise ValueError("a bin that is not on the grid")
     keys, counts, vectors = (_Slices(arrays[name], *kinds) for name, kinds in ARRAYS.items())
     tensors = {}
     for item in described:

@@ -111,6 +111,8 @@ HOSTILE = {
     "unknown options": lambda h, a: h["provenance"]["options"].update(evil=1),
     "impossible options": lambda h, a: h["provenance"]["options"].update(folds=0),
     "versions that are no mapping": lambda h, a: h["provenance"].update(versions=3),
+    "a bin off the grid": lambda h, a: a["keys"].__setitem__(3, 1 << 30),
+    "a bin below the grid": lambda h, a: a["keys"].__setitem__(0, -1),
     "keys of another type": lambda h, a: a.update(keys=a["keys"].astype(np.float64)),
     "counts in two dimensions": lambda h, a: a.update(counts=a["counts"][None]),
     "an array that is absent": lambda h, a: a.pop("channels"),
