@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,22 +17,36 @@ _CHUNK = 8
 
 
 def noise(histogram: Histogram, grids: list[Affine]) -> NDArray[np.float64]:
-    """Mean squared error of each grid over the histogram's values, shape (grids,).
+    """Mean squared error of each grid over the histogram's values, shape (grids,)."""
+    errors: NDArray[np.float64] = squared_errors(histogram, [histogram], grids)[0] / max(histogram.total, 1)
+    return errors
+
+
+def squared_errors(whole: Histogram, parts: Sequence[Histogram], grids: Sequence[Affine]) -> NDArray[np.float64]:
+    """Sum of squared errors of each grid over each part of a histogram's values, shape (parts, grids).
 
     Values are taken as uniform within their bin, over which the error is integrated exactly. With k the nearest code
     (clipped) and r = x - k s, the integral of (t - q(t))^2 from 0 to x is k s^3 / 12 + r^3 / 3: each cell passed
     in full adds s^3 / 12, and beyond the last code r grows without a cell to end it.
+
+    Args:
+        whole: all values.
+        parts: some of them each, in the same bins.
+        grids: what the values are rounded to.
     """
-    if not histogram.counts.size:
-        return np.zeros(len(grids))
-    density = histogram.counts / (histogram.outer - histogram.inner)  # negative bins run backwards: signs cancel
-    results = np.empty(len(grids))
+    results = np.zeros((len(parts), len(grids)))
+    if not whole.counts.size:
+        return results
+    counts = np.zeros((len(parts), whole.counts.size))
+    for row, part in zip(counts, parts, strict=True):
+        row[np.searchsorted(whole.keys, part.keys)] = part.counts
+    density = counts / (whole.outer - whole.inner)  # negative bins run backwards: signs cancel
     for start in range(0, len(grids), _CHUNK):
         chunk = grids[start : start + _CHUNK]
         columns = np.array([[g.scale, g.qmin - g.zero_point, g.qmax - g.zero_point] for g in chunk]).T[:, :, None]
-        integral = _integral(histogram.outer, *columns) - _integral(histogram.inner, *columns)
-        results[start : start + len(chunk)] = integral @ density
-    return np.maximum(results, 0.0) / max(histogram.total, 1)
+        integral = _integral(whole.outer, *columns) - _integral(whole.inner, *columns)
+        results[:, start : start + len(chunk)] = density @ integral.T
+    return np.maximum(results, 0.0)
 
 
 def sqnr_db(histogram: Histogram, values: Range, fmt: IntegerFormat) -> float:

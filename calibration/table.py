@@ -81,8 +81,8 @@ class CalibrationTable:
         Args:
             tensor: its name in the graph.
             fmt: the activation format.
-            method: "minmax", "percentile", "mse", "entropy", "auto" for the best of them on unseen samples, or ""
-                for the one in the table's options.
+            method: "minmax", "percentile", "mse", "entropy", "auto" for the one expected to lose least on new
+                data (`selection.py`), or "" for the one in the table's options.
 
         Raises:
             InputError: the tensor was not observed, or there is no such method.
@@ -98,8 +98,11 @@ class CalibrationTable:
                 raise InputError(
                     f"There is no calibration method {method!r}.", remedy=f"Choose one of: {', '.join(METHODS)}."
                 )
-            chosen = self.choice(name, fmt).method if method == AUTO else method
-            self._ranges[key] = range_by(methods()[chosen], self.tensors[name], fmt, self.provenance.options)
+            self._ranges[key] = (
+                self.choice(name, fmt).values
+                if method == AUTO
+                else range_by(methods()[method], self.tensors[name], fmt, self.provenance.options)
+            )
         return self._ranges[key]
 
     def by_method(self, method: str) -> CalibrationTable:

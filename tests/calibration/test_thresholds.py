@@ -183,17 +183,23 @@ def test_entropy_searches_and_does_not_merely_return_the_extremes():
 
 
 class TestAuto:
-    def calibration(self, kind, options=OPTIONS):
-        graph = graph_from_text("sum (float[1, 5000] x) => (float[1, 5000] y) { y = Add(x, x) }")
-        return Calibration(graph, ArrayDataset({"x": samples(kind, 400_000).reshape(80, 5000)}), options)
+    def calibration(self, kind, options=OPTIONS, seed=0):
+        graph = graph_from_text("sum (float[1, 2500] x) => (float[1, 2500] y) { y = Add(x, x) }")
+        return Calibration(graph, ArrayDataset({"x": samples(kind, 200_000, seed).reshape(80, 2500)}), options)
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("name", ["uint8", "int8 symmetric"])
     def test_within_half_a_decibel_of_the_best_method_on_unseen_data(self, kind, name):
-        table, fmt = self.calibration(kind).table, FORMATS[name]
-        unseen = samples(kind, 400_000, seed=7)
-        each = {method: measured_sqnr(unseen, table.range("x", fmt, method), fmt) for method in methods()}
-        assert measured_sqnr(unseen, table.range("x", fmt), fmt) > max(each.values()) - 0.5
+        """On average over data sets: with a heavy tail, each has other rare values, and they carry the error."""
+        unseen = [distribution(samples(kind, 200_000, seed)).histogram for seed in range(7, 13)]
+        shortfalls = []
+        for seed in range(4):
+            table, fmt = self.calibration(kind, seed=seed).table, FORMATS[name]
+            each = [table.range("x", fmt, method) for method in methods()]
+            for values in unseen:
+                best = max(sqnr_db(values, found, fmt) for found in each)
+                shortfalls.append(best - sqnr_db(values, table.range("x", fmt), fmt))
+        assert np.mean(shortfalls) < 0.5
 
     def test_it_reports_what_each_method_gives(self):
         choice = self.calibration("outliers").table.choice("x", FORMATS["uint8"])
