@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgedeploy.errors import MissingToolError, ToolFailedError
+from edgedeploy.targets.tflite_micro.arena import ArenaPeaks, arena_peaks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,12 +35,14 @@ class Simulated:
         outputs: stored codes by output, shape (samples, *stored shape).
         arena_bytes: the smallest arena that works, found by bisection; ``None`` if not asked for.
         recorded_bytes: what its allocator recorded.
-        allocations: recorded bytes by purpose ("head": activations and scratch, "tail": persistent).
+        peaks: what each phase takes, reconstructed from the file: why the arena is larger than what was recorded.
+        allocations: recorded bytes by purpose ("head": activations and scratch, "tail": persistent), and ``peaks``.
     """
 
     outputs: tuple[NDArray[Any], ...]
     arena_bytes: int | None = None
     recorded_bytes: int | None = None
+    peaks: ArenaPeaks | None = None
     allocations: dict[str, int] | None = None
 
 
@@ -87,7 +90,11 @@ def simulate(
         raise _failure(done.returncode, done.stderr, arena_bytes)
     answer = json.loads(done.stdout.splitlines()[-1])
     arrays = tuple(np.load(folder / f"output{index}.npy") for index in range(outputs))
-    return Simulated(arrays, answer.get("arena_bytes"), answer.get("recorded_bytes"), answer.get("allocations"))
+    if not find_arena:
+        return Simulated(arrays)
+    recorded = answer["allocations"]
+    peaks = arena_peaks(model, recorded["head"], recorded["tail"])
+    return Simulated(arrays, answer["arena_bytes"], answer["recorded_bytes"], peaks, {**recorded, **peaks.as_dict()})
 
 
 def _failure(code: int, stderr: str, arena_bytes: int) -> ToolFailedError:

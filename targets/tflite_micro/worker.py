@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,43 +42,53 @@ def main() -> None:
         np.save(folder / f"output{index}.npy", np.stack(row))
     if job["find_arena"]:
         answer["recorded_bytes"], answer["allocations"] = _recorded(interpreter)
-        sample_inputs = [batch[0] for batch in inputs]
-        answer["arena_bytes"] = smallest_arena(content, sample_inputs, answer["recorded_bytes"], job["arena"])
+        sample = Sample([batch[0] for batch in inputs], [row[0] for row in rows])
+        answer["arena_bytes"] = smallest_arena(content, sample, answer["recorded_bytes"], job["arena"])
     print(json.dumps(answer))
 
 
-def smallest_arena(content: bytes, inputs: list[Any], guess: int, largest: int) -> int:
-    """The smallest arena, in steps of 16 bytes, in which the model allocates and runs."""
+@dataclass(frozen=True)
+class Sample:
+    """Inputs of one run and the outputs that a large arena gives."""
+
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+def smallest_arena(content: bytes, sample: Sample, guess: int, largest: int) -> int:
+    """The smallest arena, in steps of 16 bytes, in which the model allocates, runs and gives the same outputs."""
     high = -(-guess // ARENA_STEP)
-    while not _works(content, inputs, high * ARENA_STEP):
+    while not _works(content, sample, high * ARENA_STEP):
         high *= 2
         if high * ARENA_STEP > largest:
             raise RuntimeError(f"no arena up to {largest} bytes works")
     low = 0
     # The recorded total is nearly always the answer: try the step below it first.
-    if high > 1 and not _works(content, inputs, (high - 1) * ARENA_STEP):
+    if high > 1 and not _works(content, sample, (high - 1) * ARENA_STEP):
         return high * ARENA_STEP
     while high - low > 1:
         middle = (low + high) // 2
-        if _works(content, inputs, middle * ARENA_STEP):
+        if _works(content, sample, middle * ARENA_STEP):
             high = middle
         else:
             low = middle
     return high * ARENA_STEP
 
 
-def _works(content: bytes, inputs: list[Any], arena: int) -> bool:
+def _works(content: bytes, sample: Sample, arena: int) -> bool:
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        same = False
         try:
             interpreter = _interpreter(content, arena)
-            for index, sample in enumerate(inputs):
-                interpreter.set_input(sample, index)
+            for index, value in enumerate(sample.inputs):
+                interpreter.set_input(value, index)
             interpreter.invoke()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
+            # What preparing keeps may overwrite what it still reads: running to the end proves nothing alone.
+            same = all(np.array_equal(interpreter.get_output(i), value) for i, value in enumerate(sample.outputs))
+        finally:
+            os._exit(0 if same else 1)
     return os.waitpid(child, 0)[1] == 0
 
 
