@@ -16,6 +16,7 @@ from edgedeploy.exporters.tflite_micro.checks import check_graph, check_memory
 from edgedeploy.exporters.tflite_micro.contract import contract_of
 from edgedeploy.exporters.tflite_micro.estimates import KIB, flash_figure, planned_ram_figure
 from edgedeploy.exporters.tflite_micro.firmware.bundle import FirmwareModel, write_firmware
+from edgedeploy.exporters.tflite_micro.firmware.tree import find_tree
 from edgedeploy.exporters.tflite_micro.lowering import WriterOptions
 from edgedeploy.exporters.tflite_micro.memory import peak_memory
 from edgedeploy.exporters.tflite_micro.rewrite import Rewritten, for_micro
@@ -63,8 +64,10 @@ class TfliteMicroExporter:
 
         Raises:
             UnsupportedOpError: before any work, for an op no kernel computes.
-            InputError: for dynamic shapes, int64 inputs, an unknown option, or a model larger than the device.
+            InputError: for dynamic shapes, int64 inputs, an unknown option, a model larger than the device, or an
+                incomplete tflite-micro tree.
         """
+        find_tree()  # the runner links with it: a wrong one is said before the work
         options = ExportOptions.parse(context.profile, context.options)
         if context.pinned is not None and context.pinned not in CANDIDATES:
             raise InputError(

@@ -1,47 +1,84 @@
-"""Firmware on an emulated Cortex-M: QEMU with semihosting; numerics and arena are `simulator`, time is not time.
+"""QEMU: a linked test firmware on an emulated Cortex-M. Numerics and memory are `simulator`; there is no time.
 
-The firmware is an ELF built from the bundle's sources with a tflite-micro tree for one of QEMU's boards, printing
-over semihosting (newlib's rdimon). Instructions are not cycles: no latency comes from here.
+The firmware prints over semihosting, and `-icount shift=0` makes every instruction one step of the virtual clock, so
+that counts are the same in every run. Instructions are not cycles: no latency comes from here.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
+import signal
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
-from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
-from edgedeploy.evidence import Evidence
-from edgedeploy.interfaces import Artefact, RunJob, RunResult
-from edgedeploy.targets.tflite_micro.board import result_of
-from edgedeploy.targets.tflite_micro.report import read_report
+from edgedeploy.errors import MissingToolError, ToolFailedError
+from edgedeploy.targets.tflite_micro.report import FirmwareReport, read_report
 
 EMULATOR = "qemu-system-arm"
-TIMEOUT_S = 600
+INSTALL_EMULATOR = "apt-get install qemu-system-arm"
+TIMEOUT_S = 600.0
+
+_STACK = re.compile(r"^STACK (\d+)", re.MULTILINE)
 
 
-def run_emulated(elf: Path, artefact: Artefact, job: RunJob) -> RunResult:
-    """Run a built firmware on the profile's emulated board and read its report.
+@dataclass(frozen=True)
+class EmulatedRun:
+    """What one run printed; ``stack_bytes`` is how deep the stack was at its deepest."""
+
+    report: FirmwareReport
+    stack_bytes: int
+
+
+def find_emulator() -> str:
+    """Path of QEMU.
+
+    Raises:
+        MissingToolError: it is not installed.
+    """
+    found = shutil.which(EMULATOR)
+    if found is None:
+        raise MissingToolError(EMULATOR, install=INSTALL_EMULATOR)
+    return found
+
+
+def emulate(elf: Path, board: str, *, arena_bytes: int | None = None) -> EmulatedRun:
+    """Run a firmware to its end.
+
+    Args:
+        elf: what `build_emulated` linked.
+        board: QEMU's name of the machine.
+        arena_bytes: use this much of the arena; ``None`` for all of it.
 
     Raises:
         MissingToolError: QEMU is not installed.
-        InputError: the profile names no emulated board, or the ELF is not there.
-        ToolFailedError: the firmware did not end or its report is not of this artefact.
+        ToolFailedError: the firmware did not end in time, crashed, or printed no whole report.
     """
-    board = job.profile.hardware.emulated_board
-    if not board:
-        raise InputError(f"{job.profile.name} has no emulated board.", remedy="Use a board: --device serial:PORT.")
-    if not elf.is_file():
-        raise InputError(f"There is no firmware {elf}.", remedy="Build the bundle's firmware folder first.")
-    emulator = shutil.which(EMULATOR)
-    if emulator is None:
-        raise MissingToolError(EMULATOR, install="apt-get install qemu-system-arm")
-    command = [emulator, "-M", board, "-nographic", "-monitor", "none", "-serial", "null"]
-    command += ["-semihosting-config", "enable=on,target=native", "-icount", "shift=0", "-kernel", str(elf)]
+    argument = "edgedeploy" if arena_bytes is None else f"arena={arena_bytes}"
+    command = [find_emulator(), "-M", board, "-nographic", "-monitor", "none", "-serial", "null", "-icount", "shift=0"]
+    command += ["-semihosting-config", f"enable=on,target=native,arg={argument}", "-kernel", str(elf)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=False, errors="replace"
+        )
     except subprocess.TimeoutExpired:
-        raise ToolFailedError(f"The firmware did not end on the emulated {board} in {TIMEOUT_S} s.") from None
+        raise ToolFailedError(f"The firmware did not end on the emulated {board} in {TIMEOUT_S:g} s.") from None
     # QEMU prints semihosting output on either stream, depending on its version.
-    report = read_report((done.stdout + done.stderr).splitlines())
-    return result_of(report, artefact, job, Evidence.SIMULATOR, f"emulated {board}")
+    text = done.stdout + done.stderr
+    try:
+        report = read_report(text.splitlines())
+    except ToolFailedError as error:
+        raise _ended_early(board, done.returncode, text) from error
+    stack = _STACK.search(text)
+    return EmulatedRun(report, int(stack[1]) if stack else 0)
+
+
+def _ended_early(board: str, returncode: int, text: str) -> ToolFailedError:
+    how = f"exit status {returncode}" if returncode >= 0 else signal.Signals(-returncode).name
+    said = " | ".join(line.strip() for line in text.splitlines()[-3:] if line.strip())
+    return ToolFailedError(
+        f"The firmware ended on the emulated {board} before its report was complete.",
+        found=f"{how}; last it said: {said or 'nothing'}",
+        remedy="A fault before the first line, or one while a fault is handled, ends like this.",
+    )

@@ -23,12 +23,13 @@ class OutputRecord:
 
 @dataclass(frozen=True)
 class GoldenRecord:
-    """The board's own verdict on one vector; ``elapsed_us`` is 0 where it has no clock."""
+    """The board's own verdict on one vector; time and instructions are 0 where it does not count them."""
 
     vector: int
     passed: bool
     largest_difference: int
     elapsed_us: int
+    instructions: int = 0
 
 
 @dataclass
@@ -77,7 +78,10 @@ def _enter(report: FirmwareReport, word: str, fields: list[str]) -> None:
     elif word == "GOLDEN":
         if fields[1] not in ("PASS", "FAIL"):
             raise ValueError(fields[1])
-        report.golden.append(GoldenRecord(int(fields[0]), fields[1] == "PASS", int(fields[2]), int(fields[3])))
+        instructions = int(fields[4]) if len(fields) > 4 else 0  # firmware of an earlier edgedeploy does not say
+        report.golden.append(
+            GoldenRecord(int(fields[0]), fields[1] == "PASS", int(fields[2]), int(fields[3]), instructions)
+        )
     elif word == "RESULT":
         if fields[0] not in ("PASS", "FAIL"):
             raise ValueError(fields[0])

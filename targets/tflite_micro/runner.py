@@ -11,9 +11,12 @@ from edgedeploy.errors import InputError
 from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.exporters.tflite_micro.estimates import KERNEL_MARGIN, measured_ram_figure
 from edgedeploy.exporters.tflite_micro.firmware.bundle import complete_firmware
-from edgedeploy.exporters.tflite_micro.firmware.check import COMPILER, CORES, check_sources
-from edgedeploy.interfaces import Artefact, RunJob, RunResult
+from edgedeploy.exporters.tflite_micro.firmware.check import COMPILER, check_sources
+from edgedeploy.exporters.tflite_micro.firmware.cores import CORES
+from edgedeploy.exporters.tflite_micro.firmware.tree import RuntimeTree, find_tree
+from edgedeploy.interfaces import Artefact, Json, RunJob, RunResult
 from edgedeploy.targets.tflite_micro.codes import real, stored
+from edgedeploy.targets.tflite_micro.emulation import check_firmware
 from edgedeploy.targets.tflite_micro.listing import operator_listing
 from edgedeploy.targets.tflite_micro.simulator import simulate
 
@@ -35,7 +38,7 @@ class TfliteMicroRunner:
         Raises:
             MissingToolError: tflite-micro (or, for a board, pyserial) is not installed.
             ToolFailedError: the interpreter or the board failed.
-            InputError: for a device that this backend cannot reach.
+            InputError: for a device that this backend cannot reach, or an incomplete tflite-micro tree.
         """
         if job.device.startswith("serial:"):
             from edgedeploy.targets.tflite_micro.board import run_on_board
@@ -64,8 +67,18 @@ class TfliteMicroRunner:
             arena = (found.arena_bytes, margin)
             figures = (measured_ram_figure(*arena),)
         name = str(artefact.details.get("model_name", "model"))
-        completed = complete_firmware(artefact.folder / FIRMWARE, name, arena, inputs, found.outputs)
-        compiled = compiled_sizes(artefact.folder / FIRMWARE, job.profile) if completed else None
+        firmware: dict[str, Json] = {}
+        folder = artefact.folder / FIRMWARE
+        if complete_firmware(folder, name, arena, inputs, found.outputs):
+            tree = find_tree()
+            compiled = compiled_sizes(folder, job.profile, tree)
+            linked = check_firmware(folder, artefact, job, tree)
+            notes.append(linked.note)
+            figures = linked.figures or figures
+            firmware = {
+                "firmware_compiled": compiled or "not compiled: no cross compiler for this core here",
+                "firmware_emulated": linked.details or linked.note,
+            }
         return RunResult(
             outputs,
             Evidence.SIMULATOR,
@@ -76,21 +89,23 @@ class TfliteMicroRunner:
                 "recorded_arena_bytes": found.recorded_bytes,
                 "allocations": found.allocations,
                 "operators": operator_listing(artefact.path),
-                "firmware_compiled": compiled or "not compiled: no cross compiler for this core here",
+                **firmware,
                 "tflite_micro": metadata.version("tflite-micro"),
             },
         )
 
 
-def compiled_sizes(folder: Path, profile: DeviceProfile) -> dict[str, int] | None:
+def compiled_sizes(folder: Path, profile: DeviceProfile, tree: RuntimeTree | None = None) -> dict[str, int] | None:
     """Bytes of the compiled model sources; ``None`` where no cross compiler for the core is installed.
+
+    With a tflite-micro tree, the sources that include its headers are compiled too.
 
     Raises:
         ToolFailedError: the compiler refused a generated source.
     """
     if shutil.which(COMPILER) is None or profile.hardware.cpu not in CORES:
         return None
-    found = check_sources(folder, profile.hardware.cpu)
+    found = check_sources(folder, profile.hardware.cpu, tree)
     return {"text": found.text, "data": found.data, "bss": found.bss}
 
 

@@ -15,6 +15,8 @@ import numpy as np
 
 from edgedeploy.device_profiles.schema import DeviceProfile
 from edgedeploy.exporters.tflite_micro.estimates import KERNEL_MARGIN
+from edgedeploy.exporters.tflite_micro.firmware.boards import BOARDS, emulated_board
+from edgedeploy.exporters.tflite_micro.firmware.cores import CORES
 from edgedeploy.exporters.tflite_micro.firmware.identifiers import c_string, identifier, macro, resolver_method
 from edgedeploy.exporters.tflite_micro.flatbuffer import operators_of
 from edgedeploy.exporters.tflite_micro.ir import ALIGNMENT
@@ -41,8 +43,13 @@ TEMPLATES = {
     "op_resolver.h": "op_resolver.h.j2",
     "main.cc": "main.cc.j2",
     "CMakeLists.txt": "CMakeLists.txt.j2",
+    "tflite_micro.cmake": "tflite_micro.cmake.j2",
     "README.md": "README.md.j2",
 }
+
+#: For devices whose core GCC compiles for, and for those whose core QEMU emulates on a board.
+_TOOLCHAIN = {"toolchain.cmake": "toolchain.cmake.j2"}
+_EMULATED = {"emulated/startup.c": "startup.c.j2", "emulated/board.ld": "board.ld.j2"}
 
 GOLDEN_COUNT = 3
 """Golden vectors that go into the firmware: enough to prove numerics, few enough for a small flash."""
@@ -69,6 +76,7 @@ class FirmwareModel:
         peak_bytes: activations alive at the worst operator; on an NPU what its compiler planned.
         kernel_margin: extra arena of optimised kernels, as a fraction.
         device, cpu: from the profile.
+        board: the board that QEMU emulates with this core; empty where it emulates none, or not the device's NPU.
         labels: class names of the judged output, if known.
         preprocessing: text by input name, for the integrator.
     """
@@ -81,6 +89,7 @@ class FirmwareModel:
     kernel_margin: float
     device: str
     cpu: str = ""
+    board: str = ""
     labels: tuple[str, ...] = ()
     preprocessing: Mapping[str, str] = field(default_factory=dict)
 
@@ -108,6 +117,7 @@ class FirmwareModel:
             kernel_margin=KERNEL_MARGIN if margin is None else margin,
             device=profile.name,
             cpu=profile.hardware.cpu,
+            board=emulated_board(profile),
             labels=tuple(labels),
             preprocessing=preprocessing or {},
         )
@@ -115,8 +125,9 @@ class FirmwareModel:
 
 def write_firmware(folder: Path, model: FirmwareModel) -> None:
     """Write every source; the arena is planned, the golden vectors are missing until `complete_firmware`."""
-    folder.mkdir(parents=True)
-    for target, template in TEMPLATES.items():
+    (folder / "emulated" if model.board else folder).mkdir(parents=True)
+    templates = TEMPLATES | (_TOOLCHAIN if model.cpu in CORES else {}) | (_EMULATED if model.board else {})
+    for target, template in templates.items():
         (folder / target).write_text(_render(template, model=model, **_common(model)), encoding="ascii")
     planned = _round_up(int(model.peak_bytes * (1 + model.kernel_margin)) + _STRUCTURES_BYTES)
     text = _render("model_arena.h.j2", arena=planned, measured=None, margin=model.kernel_margin, **_names(model.name))
@@ -197,6 +208,8 @@ def _names(name: str) -> dict[str, str]:
 def _common(model: FirmwareModel) -> dict[str, Any]:
     return {
         **_names(model.name),
+        "board": BOARDS[model.board] if model.board else None,
+        "flags": " ".join(CORES.get(model.cpu, ())),
         "sha256": hashlib.sha256(model.content).hexdigest(),
         "rows": _hex_rows(model.content),
         "methods": [resolver_method(operator) for operator in model.operators],

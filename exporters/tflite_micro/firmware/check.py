@@ -1,7 +1,7 @@
 """`check_sources`: compile the generated C and C++ with a cross compiler and size what it makes.
 
 Without a tflite-micro tree only the parts that need none are compiled: the model array (as C and as C++), the
-contract, the arena and the golden vectors.
+contract, the arena, the golden vectors, and the start-up code of the emulated board.
 """
 
 from __future__ import annotations
@@ -13,18 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
+from edgedeploy.exporters.tflite_micro.firmware.cores import CORES
+from edgedeploy.exporters.tflite_micro.firmware.tree import RuntimeTree
 
 COMPILER = "arm-none-eabi-g++"
+INSTALL_COMPILER = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib"
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
-
-#: Compiler flags by core; a core without an entry (Xtensa) is not checked by this compiler.
-CORES: dict[str, tuple[str, ...]] = {
-    "cortex-m0plus": ("-mcpu=cortex-m0plus", "-mthumb"),
-    "cortex-m4": ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"),
-    "cortex-m7": ("-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-d16"),
-    "cortex-m33": ("-mcpu=cortex-m33", "-mthumb", "-mfloat-abi=hard"),
-    "cortex-m55": ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
-}
 
 #: Headers that stand alone; each is compiled in both languages.
 PLAIN_HEADERS = ("model_data.h", "model.h", "model_arena.h", "golden_vectors.h")
@@ -40,13 +34,13 @@ class SourceCheck:
     with_runtime: bool
 
 
-def check_sources(folder: Path, cpu: str, tflite_micro: Path | None = None) -> SourceCheck:
+def check_sources(folder: Path, cpu: str, tree: RuntimeTree | None = None) -> SourceCheck:
     """Compile every source in ``folder`` for a core, warnings as errors.
 
     Args:
         folder: a firmware folder.
         cpu: the profile's core ("cortex-m4").
-        tflite_micro: a tflite-micro tree with its downloads; adds ``op_resolver.h`` and ``main.cc``.
+        tree: a tflite-micro tree; adds ``op_resolver.h`` and ``main.cc``.
 
     Raises:
         MissingToolError: the cross compiler is not installed.
@@ -55,9 +49,7 @@ def check_sources(folder: Path, cpu: str, tflite_micro: Path | None = None) -> S
     """
     compiler = shutil.which(COMPILER)
     if compiler is None:
-        raise MissingToolError(
-            COMPILER, install="apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib"
-        )
+        raise MissingToolError(COMPILER, install=INSTALL_COMPILER)
     if cpu not in CORES:
         raise InputError(f"{COMPILER} is not asked to compile for {cpu!r}.", remedy=f"It knows: {', '.join(CORES)}.")
     with tempfile.TemporaryDirectory(prefix="edgedeploy-cc-") as scratch:
@@ -72,19 +64,18 @@ def check_sources(folder: Path, cpu: str, tflite_micro: Path | None = None) -> S
         plain = [*base, "-Wno-unused-variable"]
         _compile(compiler, [*plain, "-std=c++17", "-c", str(user), "-o", str(out / "user.o")])
         _compile(compiler, [*plain, "-x", "c", "-std=c11", "-c", str(user), "-o", str(out / "user_c.o")])
-        if tflite_micro is not None:
-            _compile(
-                compiler, [*base, *_runtime_flags(tflite_micro), "-c", str(folder / "main.cc"), "-o", str(out / "m.o")]
-            )
-        return SourceCheck(*_sizes(model), with_runtime=tflite_micro is not None)
+        startup = folder / "emulated/startup.c"
+        if startup.is_file():
+            _compile(compiler, [*base, "-x", "c", "-std=c11", "-Os", "-c", str(startup), "-o", str(out / "startup.o")])
+        if tree is not None:
+            _compile(compiler, [*base, *_runtime_flags(tree), "-c", str(folder / "main.cc"), "-o", str(out / "m.o")])
+        return SourceCheck(*_sizes(model), with_runtime=tree is not None)
 
 
-def _runtime_flags(tree: Path) -> list[str]:
-    downloads = tree / "tensorflow/lite/micro/tools/make/downloads"
-    folders = [tree, downloads / "flatbuffers/include", downloads / "gemmlowp", downloads / "ruy"]
+def _runtime_flags(tree: RuntimeTree) -> list[str]:
     flags = ["-std=c++17", "-fno-rtti", "-fno-exceptions", "-DTF_LITE_STATIC_MEMORY"]
     # The runtime's own headers are not ours to warn about.
-    return [*flags, *(part for folder in folders for part in ("-isystem", str(folder)))]
+    return [*flags, *(part for folder in tree.include_folders for part in ("-isystem", str(folder)))]
 
 
 def _compile(compiler: str, arguments: list[str]) -> None:

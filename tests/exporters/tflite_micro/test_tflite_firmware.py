@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tflite_cases import conv, node
+from tflite_cases import all_cases, conv, node
+from tflite_firmware import STAND_IN
 from tflite_graphs import quantized
 
 from edgedeploy.device_profiles.loader import builtin_names, load_profile
@@ -24,8 +25,10 @@ from edgedeploy.exporters.tflite_micro.firmware.bundle import (
     vector_crc,
     write_firmware,
 )
-from edgedeploy.exporters.tflite_micro.firmware.check import COMPILER, CORES, check_sources
+from edgedeploy.exporters.tflite_micro.firmware.check import COMPILER, check_sources
+from edgedeploy.exporters.tflite_micro.firmware.cores import CORES
 from edgedeploy.exporters.tflite_micro.firmware.identifiers import c_string, identifier, resolver_method
+from edgedeploy.exporters.tflite_micro.firmware.tree import RuntimeTree
 from edgedeploy.exporters.tflite_micro.flatbuffer import operators_of
 from edgedeploy.exporters.tflite_micro.writer import write_tflite
 
@@ -33,8 +36,6 @@ from edgedeploy.exporters.tflite_micro.writer import write_tflite
 needs_compiler = pytest.mark.skipif(
     shutil.which(COMPILER) is None and not os.environ.get("CI"), reason=f"{COMPILER} is not installed"
 )
-
-API = Path(__file__).parents[2] / "support" / "tflm_api"
 
 HOSTILE = [
     'quote" and \\ backslash',
@@ -111,11 +112,29 @@ def test_the_array_is_the_model_and_lies_on_16_bytes(tmp_path):
 
 
 @needs_compiler
-def test_main_compiles_against_the_runtime_api(tmp_path):
-    """No tflite-micro tree is here: its few declarations that main.cc uses stand in for it."""
+@pytest.mark.parametrize("cpu", sorted(CORES))
+def test_main_compiles_against_the_runtimes_interface(tmp_path, cpu):
+    """No tflite-micro tree is here: the stand-in has the names and signatures of its real headers."""
     firmware(tmp_path / "fw")
     complete_firmware(tmp_path / "fw", "net", (5000, 0.15), [codes((3, 1, 8, 8, 3))], [codes((3, 1, 6, 6, 5))])
-    assert check_sources(tmp_path / "fw", "cortex-m4", API).with_runtime
+    assert check_sources(tmp_path / "fw", cpu, RuntimeTree.at(STAND_IN)).with_runtime
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["printf", "log", "signal", "micro", "flatbuffers", "stdin", "uint8_t"])
+def test_a_model_named_like_the_c_library_compiles(tmp_path, name):
+    firmware(tmp_path / "fw", name)
+    complete_firmware(tmp_path / "fw", name, (5000, 0.15), [codes((3, 1, 8, 8, 3))], [codes((3, 1, 6, 6, 5))])
+    assert check_sources(tmp_path / "fw", "cortex-m4", RuntimeTree.at(STAND_IN)).with_runtime
+
+
+@needs_compiler
+def test_every_operator_of_the_writer_has_its_add_method(tmp_path):
+    operators = sorted({builtin for case in all_cases() for builtin in case.builtins or ()} | {"ethos-u"})
+    assert len(operators) > 30
+    _, model = firmware(tmp_path / "plain")
+    write_firmware(tmp_path / "fw", dataclasses.replace(model, operators=tuple(operators)))
+    assert check_sources(tmp_path / "fw", "cortex-m4", RuntimeTree.at(STAND_IN)).with_runtime
 
 
 @needs_compiler
@@ -179,8 +198,11 @@ def test_the_arena_says_what_was_measured_and_changes_once(tmp_path):
 def test_writing_the_sources_twice_gives_the_same_files(tmp_path):
     firmware(tmp_path / "a")
     firmware(tmp_path / "b")
-    for path in sorted((tmp_path / "a").iterdir()):
-        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+    first, second = (
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (tmp_path / "a", tmp_path / "b")
+    )
+    assert first == second
 
 
 @given(st.text())

@@ -1,32 +1,214 @@
-"""The emulated board: what is said where it cannot be run."""
+"""Firmware linked with a stand-in for tflite-micro and run in QEMU: what it proves, and every way it can go wrong.
+
+The stand-in (tests/support/tflm_stand_in) is not tflite-micro: its arena, code size and instruction count say nothing
+of the real runtime. Start-up code, linker script, semihosting, golden test, arena search and counting are real.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
+from tflite_firmware import STAND_IN, artefact_for, copy_of_stand_in, job_for, needs_emulator, set_fault
 
-from edgedeploy.calibration.dataset import ArrayDataset
 from edgedeploy.device_profiles.loader import load_profile
-from edgedeploy.errors import InputError, MissingToolError
-from edgedeploy.interfaces import Artefact, RunJob
-from edgedeploy.targets.tflite_micro.emulator import EMULATOR, run_emulated
-from edgedeploy.tensors import Contract
+from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
+from edgedeploy.evidence import Evidence
+from edgedeploy.exporters.tflite_micro.firmware.build import build_emulated
+from edgedeploy.exporters.tflite_micro.firmware.tree import VARIABLE, RuntimeTree
+from edgedeploy.targets.tflite_micro import emulator
+from edgedeploy.targets.tflite_micro.emulation import check_firmware
+from edgedeploy.targets.tflite_micro.emulator import emulate
+from edgedeploy.targets.tflite_micro.runner import TfliteMicroRunner
 
 
-def job(profile, folder):
-    return RunJob(load_profile(profile), ArrayDataset({"x": np.zeros((1, 4), np.float32)}), folder)
+@pytest.fixture(autouse=True)
+def no_tree(monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
 
 
-def test_what_is_missing_is_named(tmp_path, monkeypatch):
-    artefact = Artefact("int8", tmp_path, Path("model.tflite"), Contract((), ()), "tflite")
-    elf = tmp_path / "fw.elf"
-    with pytest.raises(InputError, match="no emulated board"):
-        run_emulated(elf, artefact, job("esp32s3", tmp_path))
-    with pytest.raises(InputError, match="no firmware"):
-        run_emulated(elf, artefact, job("stm32l4r5", tmp_path))
-    elf.write_bytes(b"")
+@pytest.fixture(scope="module")
+def completed(tmp_path_factory):
+    """An artefact by profile, its golden vectors in place."""
+    made = {}
+
+    def get(profile):
+        if profile not in made:
+            folder = tmp_path_factory.mktemp(profile)
+            artefact = artefact_for(folder / "artefact", profile)
+            TfliteMicroRunner().run(artefact, job_for(folder / "run", profile))
+            made[profile] = artefact
+        return made[profile]
+
+    return get
+
+
+@needs_emulator
+def test_the_runner_links_and_emulates_where_a_tree_is_given_stand_in(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(STAND_IN))
+    artefact = artefact_for(tmp_path / "artefact", "stm32l4r5")
+    result = TfliteMicroRunner().run(artefact, job_for(tmp_path / "run", "stm32l4r5"))
+    found = result.details["firmware_emulated"]
+    assert (found["board"], found["kernels"], found["golden_vectors"]) == ("mps2-an386", "reference", 3)
+    assert found["largest_difference"] <= 1
+    # 64 × 32 + 32 × 10 products, one to a few dozen instructions each.
+    assert 2368 < found["instructions"] < 100_000
+    # The stand-in gives 256 bytes back after planning, which only the search finds.
+    assert found["smallest_arena_bytes"] == found["arena_used_bytes"] + 256
+    assert 256 < found["stack_bytes"] < 4096
+    figures = {figure.name: figure for figure in result.figures}
+    assert figures["ram_kb"].evidence is figures["instructions"].evidence is Evidence.SIMULATOR
+    assert figures["ram_kb"].value == found["smallest_arena_bytes"] / 1024 + 4
+    assert figures["flash_kb"].evidence is Evidence.ARTEFACT
+    assert artefact.path.stat().st_size < found["flash_bytes"] < artefact.path.stat().st_size + 32 * 1024
+    assert figures["flash_kb"].value == found["flash_bytes"] / 1024
+    assert any("instructions are not cycles" in note for note in result.notes)
+
+
+@needs_emulator
+@pytest.mark.parametrize("profile", ["stm32f746", "stm32u575", "cortex-m55", "rp2040"])
+def test_every_emulated_board_runs_the_firmware_stand_in(completed, tmp_path, profile):
+    artefact = completed(profile)
+    board = load_profile(profile).hardware.emulated_board
+    linked = build_emulated(artefact.folder / "firmware", RuntimeTree.at(STAND_IN), tmp_path / "build")
+    first, second = emulate(linked.elf, board), emulate(linked.elf, board)
+    assert first == second
+    assert first.report.passed
+    assert first.report.arena_used_bytes < first.report.arena_size_bytes
+    assert all(record.instructions > 2368 for record in first.report.golden)
+    small = emulate(linked.elf, board, arena_bytes=first.report.arena_used_bytes - 16)
+    assert "too small" in small.report.error
+
+
+@needs_emulator
+def test_a_clones_cmsis_nn_takes_the_reference_kernels_place_stand_in(completed, tmp_path):
+    artefact = completed("stm32l4r5")
+    tree = RuntimeTree.at(copy_of_stand_in(tmp_path / "tree", clone=True, cmsis_nn=True))
+    found = check_firmware(artefact.folder / "firmware", artefact, job_for(tmp_path / "run", "stm32l4r5"), tree)
+    assert found.details["kernels"] == "CMSIS-NN"
+    assert any("CMSIS-NN" in figure.how for figure in found.figures)
+    symbols = (tmp_path / "run/firmware-build").glob("*_golden")
+    assert b"arm_stand_in_dot4" in next(symbols).read_bytes()
+
+
+@needs_emulator
+def test_whatever_breaks_is_said_stand_in(completed, tmp_path, monkeypatch):
+    """One build folder: each fault recompiles one source."""
+    artefact = completed("stm32l4r5")
+    folder, job = artefact.folder / "firmware", job_for(tmp_path / "run", "stm32l4r5")
+    copy = copy_of_stand_in(tmp_path / "tree")
+    tree = RuntimeTree.at(copy)
+
+    def said(fault):
+        set_fault(copy, fault)
+        with pytest.raises(ToolFailedError) as raised:
+            check_firmware(folder, artefact, job, tree)
+        return str(raised.value)
+
+    text = said("bad access")
+    assert "hard fault at 0" in text and "The firmware on emulated mps2-an386 failed" in text
+    assert "could not be computed" in said("error")
+    text = said("wrong outputs")
+    assert "other outputs than the interpreter" in text and re.search(r"by up to \d+ codes", text)
+    assert "the stack of 64 KB overflowed" in said("deep stack")
+    monkeypatch.setattr(emulator, "TIMEOUT_S", 1.5)
+    assert "did not end on the emulated mps2-an386 in 1.5 s" in said("endless")
+
+
+@needs_emulator
+def test_an_arena_that_is_too_small_on_the_core_is_said_stand_in(completed, tmp_path):
+    folder = shutil.copytree(completed("stm32l4r5").folder, tmp_path / "artefact")
+    header = folder / "firmware/model_arena.h"
+    header.write_text(re.sub(r"ARENA_SIZE \d+", "ARENA_SIZE 64", header.read_text()))
+    artefact = completed("stm32l4r5")
+    with pytest.raises(ToolFailedError, match="the arena of 64 bytes is too small"):
+        check_firmware(folder / "firmware", artefact, job_for(tmp_path / "run", "stm32l4r5"), RuntimeTree.at(STAND_IN))
+
+
+@needs_emulator
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("tensorflow/lite/micro/system_setup.cc", "int broken(\n", r"system_setup\.cc:\d.*error"),
+        ("tensorflow/lite/micro/system_setup.cc", "\n", "undefined reference to `tflite::InitializeTarget"),
+    ],
+    ids=["compiler", "linker"],
+)
+def test_the_first_line_of_a_broken_build_is_quoted_stand_in(completed, tmp_path, file, text, words):
+    tree = copy_of_stand_in(tmp_path / "tree")
+    (tree / file).write_text(text)
+    with pytest.raises(ToolFailedError, match="does not build") as raised:
+        build_emulated(completed("stm32l4r5").folder / "firmware", RuntimeTree.at(tree), tmp_path / "build")
+    assert re.search(words, raised.value.found)
+    assert "TFLITE_MICRO_DIR" in raised.value.remedy
+
+
+@needs_emulator
+@pytest.mark.parametrize("missing", ["arm-none-eabi-g++", "cmake", "make", "qemu-system-arm"])
+def test_a_missing_tool_leaves_the_figures_unmeasured_and_says_so(completed, tmp_path, monkeypatch, missing):
+    only_others = tmp_path / "bin"
+    only_others.mkdir()
+    for folder in map(Path, os.environ["PATH"].split(os.pathsep)):
+        for program in folder.iterdir() if folder.is_dir() else ():
+            if program.name != missing and not (only_others / program.name).is_symlink():
+                (only_others / program.name).symlink_to(program)
+    monkeypatch.setenv("PATH", str(only_others))
+    if missing == "qemu-system-arm":
+        monkeypatch.setattr("edgedeploy.targets.tflite_micro.emulation.build_emulated", lambda *_: pytest.fail("built"))
+    artefact = completed("stm32l4r5")
+    found = check_firmware(
+        artefact.folder / "firmware", artefact, job_for(tmp_path / "run", "stm32l4r5"), RuntimeTree.at(STAND_IN)
+    )
+    assert found.figures == ()
+    assert found.note.startswith("Linked firmware: not measured:")
+    assert f"{missing} is needed" in found.note and "apt-get install" in found.note
+
+
+def test_without_a_tree_or_a_board_the_report_says_what_is_not_measured(tmp_path):
+    for profile, words in (
+        ("stm32l4r5", "no tflite-micro sources. Set TFLITE_MICRO_DIR"),
+        ("esp32s3", "QEMU has no board for esp32s3"),
+        ("cortex-m55-ethos-u55-128", "QEMU has no board"),
+    ):
+        artefact = artefact_for(tmp_path / profile, profile)
+        result = TfliteMicroRunner().run(artefact, job_for(tmp_path / f"{profile}-run", profile))
+        assert any(words in note and "not measured" in note for note in result.notes)
+        assert words in result.details["firmware_emulated"]
+        assert not (artefact.folder / "firmware/emulated").exists() or profile == "stm32l4r5"
+
+
+def test_a_replay_says_nothing_of_the_firmware(completed, tmp_path):
+    result = TfliteMicroRunner().run(completed("stm32l4r5"), job_for(tmp_path / "run", "stm32l4r5"))
+    assert "firmware_emulated" not in result.details
+
+
+def test_a_folder_that_is_no_complete_tree_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no tflite-micro source tree") as raised:
+        RuntimeTree.at(tmp_path / "nowhere")
+    assert "there is no folder" in raised.value.found
+    with pytest.raises(InputError, match="no tflite-micro source tree") as raised:
+        RuntimeTree.at(tmp_path)
+    assert "micro_interpreter.h" in raised.value.found
+    tree = copy_of_stand_in(tmp_path / "tree")
+    shutil.rmtree(tree / "third_party")
+    with pytest.raises(InputError, match="lacks its third-party code") as raised:
+        RuntimeTree.at(tree)
+    assert "third_party_downloads" in raised.value.remedy
+
+
+@needs_emulator
+def test_what_is_no_firmware_ends_before_its_report(tmp_path):
+    nothing = tmp_path / "fw.elf"
+    nothing.write_bytes(bytes(64))
+    with pytest.raises(ToolFailedError, match="before its report was complete") as raised:
+        emulate(nothing, "mps2-an386")
+    assert "SIGABRT" in raised.value.found or "exit status" in raised.value.found
+
+
+def test_qemu_is_named_where_it_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MissingToolError, match=EMULATOR):
-        run_emulated(elf, artefact, job("stm32l4r5", tmp_path))
+    with pytest.raises(MissingToolError, match="qemu-system-arm"):
+        emulate(tmp_path / "fw.elf", "mps2-an386")

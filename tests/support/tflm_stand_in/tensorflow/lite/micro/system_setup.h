@@ -1,4 +1,4 @@
-// Declared for a syntax check only.
+// Stand-in for tflite-micro's header of this name.
 #pragma once
 namespace tflite {
 void InitializeTarget();

@@ -1,0 +1,1 @@
+#error "tflite-micro's own tests are no part of the library"
