@@ -3,8 +3,9 @@
     python benchmarks/tflite_writer_peers.py WORK [--peers FOLDER] [--repeat 3] [--only digits,dscnn]
 
 WORK keeps the trained networks (`tflite_networks.py`). FOLDER holds a virtual environment a peer, named tf, litert
-and onnx2tf; one that is absent is skipped. Times are CPU time; medians of interleaved runs. SQNR is over 300
-evaluation inputs against the float model, every file run by LiteRT's reference kernels.
+and onnx2tf; one that is absent is skipped. Times are CPU time; medians of interleaved runs, each converter's first run
+(the warm one) left out of "whole": by then its modules are compiled, as an installation leaves them. SQNR is over
+300 evaluation inputs against the float model, every file run by LiteRT's reference kernels.
 
 What a time holds ("whole": one process, imports included; "warm": a later conversion in the same process):
     ranges known     whole: read model.onnx and the calibration table's file, quantize, write;
@@ -24,6 +25,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +35,7 @@ HERE = Path(__file__).parent
 NETWORKS = ("digits", "mobilenetv2", "dscnn", "autoencoder", "mobilenetv1")
 EVALUATED = 300
 KNOWN = "calibration_table.npz"
+OURS = "edgedeploy"
 
 
 @dataclass
@@ -49,19 +52,22 @@ class Row:
 
 def measure(command: list[str]) -> tuple[float, float, dict]:
     """CPU seconds and peak MB of a process, and the JSON of its last line."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    bytecode = Path(tempfile.gettempdir()) / "tflite_writer_peers"
+    environment = {**kept, "OMP_NUM_THREADS": "1", "PYTHONPYCACHEPREFIX": str(bytecode)}
+    errors = bytecode.with_suffix(".stderr")
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         os.dup2(write, 1)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        os.dup2(os.open(str(errors), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         os.execvpe(command[0], command, environment)
     os.close(write)
     with os.fdopen(read) as stream:
         output = stream.read()
     _, status, usage = os.wait4(child, 0)
     if status != 0:
-        raise subprocess.CalledProcessError(status, command, output)
+        raise subprocess.CalledProcessError(status, command, output, errors.read_text(errors="replace"))
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e3, json.loads(output.strip().splitlines()[-1])
 
 
@@ -106,8 +112,9 @@ def fit(path: Path, folder: Path) -> str:
     found = simulate(path, [np.zeros((1, *shape), np.int8)], 1, folder / "arena")
     operators = {row["operator"] for row in operator_listing(path)}
     float_accuracy = float((wanted.argmax(1) == labels).mean())
+    phases = ", ".join(f"{phase} {size:,}" for phase, size in found.peaks.as_dict().items())
     return (
-        f"arena {found.arena_bytes:,} bytes (recorded {found.recorded_bytes:,}), file {path.stat().st_size:,} bytes, "
+        f"arena {found.arena_bytes:,} bytes ({phases}), file {path.stat().st_size:,} bytes, "
         f"float top-1 {float_accuracy:.3f}, {'a' if 'TRANSPOSE' in operators else 'no'} TRANSPOSE"
     )
 
@@ -155,19 +162,18 @@ def main() -> None:
                 out = folder / f"{name.replace(' ', '_').replace('/', '')}.tflite"
                 head = [python, script, str(folder), str(out)]
                 rest = [str(folder / part) if part == KNOWN else part for part in arguments]
-                if "known" in name and turn == 0:
-                    measure([*head, "0", *rest])
                 try:
+                    if turn == 0:
+                        rows[name].warm_s = measure([*head, str(chosen.warm), *rest])[2]["warm_s"]
                     seconds, peak, _ = measure([*head, "0", *rest])
-                except subprocess.CalledProcessError:
-                    print(f"{network}: {name} failed")
+                except subprocess.CalledProcessError as error:
+                    print(f"{network}: {name} failed: {error.stderr.strip().splitlines()[-1:]}")
                     failed.add(name)
                     del rows[name]
                     continue
                 rows[name].whole_s.append(seconds)
                 rows[name].peak_mb = max(rows[name].peak_mb, peak)
                 if turn == 0:
-                    rows[name].warm_s = measure([*head, str(chosen.warm), *rest])[2]["warm_s"]
                     rows[name].size = out.stat().st_size
                     rows[name].sqnr_db, rows[name].accuracy = quality(out, folder)
                     if "known" in name:
@@ -176,18 +182,21 @@ def main() -> None:
 
 
 def report(network: str, rows: dict[str, Row]) -> None:
-    """Print one network's table, with ratios to the first row."""
-    print(f"\n{network}")
-    print(f"{'converter':32}  SQNR dB   top-1    bytes  whole s      ×   warm s      ×  peak MB")
-    own = next(iter(rows.values()))
-    whole, warm = statistics.median(own.whole_s), statistics.median(own.warm_s)
+    """Print one network's table, and how much faster ours are than the fastest peer that does as much."""
+    print(f"\n{network}\n{'converter':32}  SQNR dB   top-1    bytes  whole s   warm s  peak MB")
+    times = {name: (statistics.median(row.whole_s), statistics.median(row.warm_s)) for name, row in rows.items()}
     for name, row in rows.items():
-        a, b = statistics.median(row.whole_s), statistics.median(row.warm_s)
+        whole, warm = times[name]
         print(
-            f"{name:32}{row.sqnr_db:9.1f}{row.accuracy:8.3f}{row.size:9d}{a:9.2f}{a / whole:7.1f}"
-            f"{b:9.3f}{b / warm:7.1f}{row.peak_mb:9.0f}",
+            f"{name:32}{row.sqnr_db:9.1f}{row.accuracy:8.3f}{row.size:9d}{whole:9.2f}{warm:9.3f}{row.peak_mb:9.0f}",
             flush=True,
         )
+    for name in (name for name in rows if name.startswith(OURS)):
+        known = "known" in name
+        peers = [times[peer] for peer in rows if not peer.startswith(OURS) and (known or "one sample" not in peer)]
+        if peers:
+            ratios = [min(column) / own for column, own in zip(zip(*peers, strict=True), times[name], strict=True)]
+            print(f"{name:32} fastest peer / ours: whole {ratios[0]:.1f}, warm {ratios[1]:.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -42,8 +42,8 @@ def main() -> None:
         np.save(folder / f"output{index}.npy", np.stack(row))
     if job["find_arena"]:
         answer["recorded_bytes"], answer["allocations"] = _recorded(interpreter)
-        sample = Sample([batch[0] for batch in inputs], [row[0] for row in rows])
-        answer["arena_bytes"] = smallest_arena(content, sample, answer["recorded_bytes"], job["arena"])
+        first = Sample([batch[0] for batch in inputs], [row[0] for row in rows])
+        answer["arena_bytes"] = smallest_arena(content, first, answer["recorded_bytes"], job["arena"])
     print(json.dumps(answer))
 
 
