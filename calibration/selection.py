@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedeploy.calibration.methods.method import Distribution, Method, methods
+from edgedeploy.calibration.methods.minmax import minmax
 from edgedeploy.calibration.noise import decibels, sqnr_db, squared_errors
 from edgedeploy.calibration.options import CalibrationOptions
 from edgedeploy.calibration.ranges import Range, affine, safe_range
@@ -56,8 +57,8 @@ class Choice:
 def range_by(method: Method, statistics: TensorStatistics, fmt: IntegerFormat, options: CalibrationOptions) -> Range:
     """Let one method choose from all samples; a tensor without information gets the safe range."""
     bounds = safe_range(statistics.minimum, statistics.maximum)
-    if _uninformative(statistics):
-        return bounds
+    if method is minmax or _uninformative(statistics):
+        return bounds  # without adding the folds up
     found = method(Distribution(statistics.histogram, bounds), fmt, options)
     return safe_range(found.low, found.high)
 
@@ -86,7 +87,7 @@ def _between(one: Range, other: Range, share: float) -> Range:
 
 
 def _uninformative(statistics: TensorStatistics) -> bool:
-    return statistics.histogram.counts.size == 0 or statistics.is_constant
+    return statistics.is_constant or not any(fold.counts.size for fold in statistics.folds)
 
 
 def _errors(statistics: TensorStatistics, ranges: list[Range], fmt: IntegerFormat) -> NDArray[np.float64]:
