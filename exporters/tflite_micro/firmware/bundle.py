@@ -45,6 +45,9 @@ TEMPLATES = {
     "CMakeLists.txt": "CMakeLists.txt.j2",
     "tflite_micro.cmake": "tflite_micro.cmake.j2",
     "README.md": "README.md.j2",
+    "zephyr/module.yml": "zephyr_module.yml.j2",
+    "zephyr/CMakeLists.txt": "zephyr_CMakeLists.txt.j2",
+    "zephyr/Kconfig": "zephyr_Kconfig.j2",
 }
 
 #: For devices whose core GCC compiles for, and for those whose core QEMU emulates on a board.
@@ -125,9 +128,10 @@ class FirmwareModel:
 
 def write_firmware(folder: Path, model: FirmwareModel) -> None:
     """Write every source; the arena is planned, the golden vectors are missing until `complete_firmware`."""
-    (folder / "emulated" if model.board else folder).mkdir(parents=True)
+    folder.mkdir(parents=True)
     templates = TEMPLATES | (_TOOLCHAIN if model.cpu in CORES else {}) | (_EMULATED if model.board else {})
     for target, template in templates.items():
+        (folder / target).parent.mkdir(exist_ok=True)
         (folder / target).write_text(_render(template, model=model, **_common(model)), encoding="ascii")
     planned = _round_up(int(model.peak_bytes * (1 + model.kernel_margin)) + _STRUCTURES_BYTES)
     text = _render("model_arena.h.j2", arena=planned, measured=None, margin=model.kernel_margin, **_names(model.name))

@@ -10,10 +10,11 @@ import subprocess
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from tflite_cases import all_cases, conv, node
-from tflite_firmware import STAND_IN
+from tflite_firmware import STAND_IN, needs_emulator
 from tflite_graphs import quantized
 
 from edgedeploy.device_profiles.loader import builtin_names, load_profile
@@ -203,6 +204,42 @@ def test_writing_the_sources_twice_gives_the_same_files(tmp_path):
         for root in (tmp_path / "a", tmp_path / "b")
     )
     assert first == second
+
+
+@pytest.mark.parametrize("name", ["net", *HOSTILE])
+def test_the_folder_is_a_zephyr_module(tmp_path, name):
+    firmware(tmp_path / "fw", name)
+    module = yaml.safe_load((tmp_path / "fw/zephyr/module.yml").read_text())
+    assert module == {
+        "name": f"edgedeploy_{identifier(name)}",
+        "build": {"cmake": "zephyr", "kconfig": "zephyr/Kconfig"},
+    }
+    kconfig = (tmp_path / "fw/zephyr/Kconfig").read_text().splitlines()[1:]
+    symbol = f"EDGEDEPLOY_{identifier(name).upper()}"
+    assert kconfig[0] == f"config {symbol}"
+    assert re.fullmatch(r'\tbool "[ ,.\w]+"', kconfig[1]) and kconfig[2:] == ["\tdepends on TENSORFLOW_LITE_MICRO"]
+    assert f"if(CONFIG_{symbol})" in (tmp_path / "fw/zephyr/CMakeLists.txt").read_text()
+
+
+@needs_emulator
+def test_zephyrs_build_finds_the_modules_sources(tmp_path):
+    """Zephyr's own CMake functions are not here: three of that name and meaning stand in for them."""
+    firmware(tmp_path / "fw")
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.19)\nproject(app CXX)\nset(CONFIG_EDGEDEPLOY_NET y)\n"
+        "add_library(zephyr_interface INTERFACE)\n"
+        "macro(zephyr_library)\n  add_library(module STATIC)\nendmacro()\n"
+        "macro(zephyr_library_sources)\n  target_sources(module PRIVATE ${ARGV})\nendmacro()\n"
+        "macro(zephyr_include_directories)\n"
+        "  target_include_directories(zephyr_interface INTERFACE ${ARGV})\nendmacro()\n"
+        "add_subdirectory(fw/zephyr)\nadd_executable(app main.cc)\n"
+        "target_link_libraries(app PRIVATE module zephyr_interface)\n"
+    )
+    (tmp_path / "main.cc").write_text('#include "model_data.h"\nint main() { return net_model_data[0]; }\n')
+    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={tmp_path / 'fw/toolchain.cmake'}"
+    link = "-DCMAKE_EXE_LINKER_FLAGS=--specs=nosys.specs"
+    subprocess.run(["cmake", "-S", tmp_path, "-B", tmp_path / "b", toolchain, link], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", tmp_path / "b"], check=True, capture_output=True)
 
 
 @given(st.text())
