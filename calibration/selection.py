@@ -20,7 +20,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedeploy.calibration.methods.method import Distribution, Method, methods
+from edgedeploy.calibration.methods.method import Distribution, Method
 from edgedeploy.calibration.methods.minmax import minmax
 from edgedeploy.calibration.noise import decibels, sqnr_db, squared_errors
 from edgedeploy.calibration.options import CalibrationOptions
@@ -63,12 +63,11 @@ def range_by(method: Method, statistics: TensorStatistics, fmt: IntegerFormat, o
     return safe_range(found.low, found.high)
 
 
-def choose(statistics: TensorStatistics, fmt: IntegerFormat, options: CalibrationOptions) -> Choice:
-    """Take the range with the least regret, a method's or one between two; ties go to the first in `methods`."""
+def choose(statistics: TensorStatistics, fmt: IntegerFormat, own: Mapping[str, Range]) -> Choice:
+    """Take the range with the least regret, a method's (``own``) or one between two; ties go to the first."""
     bounds = safe_range(statistics.minimum, statistics.maximum)
     if _uninformative(statistics):
-        return Choice("minmax", bounds, dict.fromkeys(methods(), sqnr_db(statistics.histogram, bounds, fmt)))
-    own = {name: range_by(method, statistics, fmt, options) for name, method in methods().items()}
+        return Choice("minmax", bounds, dict.fromkeys(own, sqnr_db(statistics.histogram, bounds, fmt)))
     candidates = list(own.items())
     for (name, one), (other_name, other) in combinations(own.items(), 2):
         for step in range(1, _BETWEEN + 1):

@@ -112,6 +112,8 @@ class CalibrationTable:
             self.tensors,
             self.aliases,
             self.clipped,
+            self._ranges,
+            self._choices,
         )
 
     def without_fold(self, fold: int) -> CalibrationTable:
@@ -124,5 +126,6 @@ class CalibrationTable:
         statistics = self.statistics(tensor)
         key = (statistics.name, fmt)
         if key not in self._choices:
-            self._choices[key] = choose(statistics, fmt, self.provenance.options)
+            own = {name: self.range(statistics.name, fmt, name) for name in methods()}
+            self._choices[key] = choose(statistics, fmt, own)
         return self._choices[key]
