@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import onnx
 
 from edgedeploy.calibration.quantizer.plan import Plan
 from edgedeploy.calibration.quantizer.selection import Selection
-from edgedeploy.calibration.quantizer.topology import Topology
+from edgedeploy.calibration.quantizer.topology import Topology, bounds
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+#: A range around zero of 255 steps lies half a step off; 65,535 steps of a float32 scale add up its rounding error.
+_HALF_STEP = 0.51
 
 
 def absorb_activations(topology: Topology, selection: Selection, plan: Plan) -> Topology:
@@ -28,8 +26,8 @@ def absorb_activations(topology: Topology, selection: Selection, plan: Plan) -> 
         encoding = plan.stored.get(node.output[0])
         if encoding is None or node.input[0] not in selection.inner:
             continue
-        low, high = _bounds(node, topology)
-        slack = float(encoding.scale) / 2
+        low, high = bounds(node, topology)
+        slack = float(encoding.scale) * _HALF_STEP
         if encoding.low >= low - slack and encoding.high <= high + slack:
             renamed[node.input[0]] = node.output[0]
     kept = []
@@ -42,15 +40,3 @@ def absorb_activations(topology: Topology, selection: Selection, plan: Plan) -> 
             copy.output[place] = renamed.get(name, name)
         kept.append(copy)
     return replace(topology, nodes=tuple(kept))
-
-
-def _bounds(node: onnx.NodeProto, topology: Topology) -> tuple[float, float]:
-    if node.op_type == "Relu":
-        return 0.0, math.inf
-    low = topology.scalar(node.input[1]) if _given(node.input, 1) else -math.inf
-    high = topology.scalar(node.input[2]) if _given(node.input, 2) else math.inf
-    return low, high
-
-
-def _given(inputs: Sequence[str], position: int) -> bool:
-    return len(inputs) > position and bool(inputs[position])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgedeploy.calibration.quantizer.operands import RECURRENT, Role, roles
-from edgedeploy.calibration.quantizer.topology import Topology, attribute
+from edgedeploy.calibration.quantizer.topology import Topology, attribute, bounds
 from edgedeploy.calibration.scheme import Placement, Scheme
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def select(topology: Topology, scheme: Scheme, exclude: frozenset[str]) -> Selec
         if node.name in floating or not _quantizable(node, topology, scheme):
             continue
         before = topology.producer.get(node.input[0]) if node.input else None
-        if node.op_type in scheme.fused_activations and _fusible(before, node, topology, integer):
+        if _fused(node, scheme, topology) and _fusible(before, node, topology, integer):
             integer.add(node.name)
             inner.add(node.input[0])
             continue
@@ -95,6 +95,16 @@ def _bias_per_column(node: onnx.NodeProto, topology: Topology) -> bool:
 def _is_depthwise(node: onnx.NodeProto, topology: Topology) -> bool:
     group = attribute(node, "group", 1)
     return node.op_type == "Conv" and group > 1 and topology.shapes.get(node.input[1], (0, 0))[1] == 1
+
+
+def _fused(node: onnx.NodeProto, scheme: Scheme, topology: Topology) -> bool:
+    """Whether the backend fuses this op; where saturation is to replace it, codes hold zero, so its bounds must."""
+    if node.op_type not in scheme.fused_activations or any(
+        name not in topology.constants for name in node.input[1:] if name
+    ):
+        return False
+    low, high = bounds(node, topology) if scheme.absorbed_activations else (0.0, 0.0)
+    return low <= 0 <= high
 
 
 def _fusible(before: onnx.NodeProto | None, node: onnx.NodeProto, topology: Topology, integer: set[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,3 +94,13 @@ def attribute(node: onnx.NodeProto, name: str, default: int | float) -> int | fl
             assert isinstance(value, int | float)
             return value
     return default
+
+
+def bounds(activation: onnx.NodeProto, topology: Topology) -> tuple[float, float]:
+    """What a Relu or a Clip lets pass."""
+    if activation.op_type == "Relu":
+        return 0.0, math.inf
+    given = [len(activation.input) > place and bool(activation.input[place]) for place in (1, 2)]
+    low = topology.scalar(activation.input[1]) if given[0] else -math.inf
+    high = topology.scalar(activation.input[2]) if given[1] else math.inf
+    return low, high

@@ -113,6 +113,22 @@ def test_qnn_drops_activations_that_saturation_replaces_and_their_bounds():
     assert "Clip" not in result.ops() and "six" not in result.constants
 
 
+@pytest.mark.parametrize("scheme", [QNN_A8W8, QNN_A16W8], ids=lambda scheme: scheme.name)
+@pytest.mark.parametrize(("low", "high", "absorbed"), [(-1, 1, True), (-0.3, 0.9, True), (0.1, 1, False)])
+def test_qnn_keeps_a_clip_whose_bounds_leave_zero_out_as_a_node_of_its_own(scheme, low, high, absorbed):
+    """Codes hold zero: bounds around it are what saturation does, to half a step; others it cannot do."""
+    graph = graph_from_text(
+        """g (float[1, 3, 8, 8] x) => (float[1, 4, 8, 8] y) { c = Conv(x, w) a = Clip(c, low, high) y = Conv(a, v) }""",
+        w=normal(4, 3, 1, 1),
+        v=normal(4, 4, 1, 1),
+        low=np.float32(low),
+        high=np.float32(high),
+    )
+    result = quantized(graph, scheme)
+    assert ("Clip" in result.ops()) is not absorbed
+    assert (result.stored("c") is None) is absorbed
+
+
 def test_tensorrt_graph_is_what_its_parser_takes():
     result = quantized(cases.residual(), TENSORRT)
     for node in result.nodes:
