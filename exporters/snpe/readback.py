@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _BOUNDARY = frozenset({"Quantize", "Dequantize"})
 #: What QNN's graph builder appends to the name of a tensor that it stores in another layout.
-_APPENDED = ("_QuantizeLinear", "_out0", "_transpose", "_reshape", "_conv")
+_APPENDED = ("_QuantizeLinear", "_out0", "_transpose", "_reshape", "_reshape_after", "_conv")
 _SLOPE = "_alpha"
 
 

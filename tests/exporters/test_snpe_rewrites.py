@@ -45,6 +45,38 @@ def test_activations_that_qnn_refuses():
     check([helper.make_node("Softsign", ["x"], ["y"])], [1, 4, 5, 5], gone=["Softsign"])
     slopes = {"a": np.array([0.1, 0.2, 0.3, 0.4], np.float32).reshape(4, 1, 1)}
     check([helper.make_node("PRelu", ["x", "a"], ["y"])], [1, 4, 5, 5], slopes, gone=["PRelu"])
+    check([helper.make_node("Mish", ["x"], ["y"])], [1, 4, 5, 5], gone=["Mish"])
+    above_zero = [helper.make_node("Exp", ["x"], ["e"]), helper.make_node("Reciprocal", ["e"], ["y"])]
+    check(above_zero, [1, 4, 5, 5], gone=["Reciprocal"])
+
+
+@pytest.mark.parametrize("group", [2, 4])
+def test_a_grouped_transposed_convolution_gets_one_group(group):
+    constants = {"w": weights(4, 8 // group, 3, 3), "b": weights(8, seed=3)}
+    node = helper.make_node("ConvTranspose", ["x", "w", "b"], ["y"], group=group, strides=[2, 2], pads=[1] * 4)
+    check([node], [1, 4, 5, 5], constants)
+    other = helper.make_node("ConvTranspose", ["x", "v"], ["y"], strides=[2, 2])
+    left = for_hexagon(graph_of([other], {"x": [1, 4, 5, 5]}, ["y"], {"v": weights(4, 2, 2, 2)}).model)
+    assert not left.applied
+
+
+@pytest.mark.parametrize("floor", [1e-12, 0.5])
+def test_a_normalized_vector_is_one_op_unless_its_floor_matters(floor):
+    nodes = [
+        helper.make_node("ReduceL2", ["x", "axes"], ["n"], keepdims=1),
+        helper.make_node("Clip", ["n", "floor"], ["m"]),
+        helper.make_node("Expand", ["m", "shape"], ["e"]),
+        helper.make_node("Div", ["x", "e"], ["y"]),
+    ]
+    constants = {"axes": np.array([1]), "floor": np.float32(floor), "shape": np.array([1, 4, 5, 5])}
+    left = check(nodes, [1, 4, 5, 5], constants, gone=["ReduceL2", "Expand"])
+    assert left == (["LpNormalization"] if floor < 0.1 else ["Mul", "ReduceSum", "Sqrt", "Clip", "Tile", "Div"])
+
+
+@pytest.mark.parametrize(("shape", "wanted"), [((1, 4, 1, 1), (1, 4, 3, 5)), ((4, 1), (2, 4, 3))])
+def test_expand_becomes_tile(shape, wanted):
+    nodes = [helper.make_node("Sigmoid", ["x"], ["s"]), helper.make_node("Expand", ["s", "shape"], ["y"])]
+    check(nodes, list(shape), {"shape": np.array(wanted)}, gone=["Expand"])
 
 
 @pytest.mark.parametrize("half_first", [True, False])

@@ -1,4 +1,4 @@
-"""Activations that QNN refuses or cannot prepare, by ones it takes; each identity is exact."""
+"""Activations that QNN refuses, cannot prepare or makes coarse, by ones it takes; each identity is exact."""
 
 from __future__ import annotations
 
@@ -35,6 +35,20 @@ def softsign(node: onnx.NodeProto, editor: Editor) -> list[onnx.NodeProto]:
     size = editor.node("Abs", [node.input[0]], near=near)
     below = editor.node("Add", [size.output[0], editor.constant(f"{near}_one", 1.0)], near=near)
     return [size, below, editor.node("Div", [node.input[0], below.output[0]], near, near=near)]
+
+
+def mish(node: onnx.NodeProto, editor: Editor) -> list[onnx.NodeProto]:
+    """Mish: x * tanh(softplus(x))."""
+    near = node.output[0]
+    soft = editor.node("Softplus", [node.input[0]], near=near)
+    gate = editor.node("Tanh", [soft.output[0]], near=near)
+    return [soft, gate, editor.node("Mul", [node.input[0], gate.output[0]], near, near=near)]
+
+
+def reciprocal(node: onnx.NodeProto, editor: Editor) -> list[onnx.NodeProto]:
+    """Reciprocal: 1 / x. QNN would store the 1 on the grid of x, up to half a step off, and so every quotient."""
+    near = node.output[0]
+    return [editor.node("Div", [editor.constant(f"{near}_one", 1.0), node.input[0]], near, near=near)]
 
 
 def prelu(node: onnx.NodeProto, editor: Editor) -> list[onnx.NodeProto] | None:

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 import onnx
 
-from edgedeploy.exporters.snpe.rewrites import activations, gather, gelu, masks, normalization, pooling, recurrent
+from edgedeploy.exporters.snpe.rewrites import (
+    activations,
+    expand,
+    gather,
+    gelu,
+    masks,
+    norm,
+    normalization,
+    pooling,
+    recurrent,
+    transposed,
+)
 from edgedeploy.exporters.snpe.rewrites.editor import Editor
 from edgedeploy.exporters.snpe.rewrites.faint import zero_faint_channels
 from edgedeploy.exporters.snpe.rewrites.indices import narrow_indices
@@ -19,13 +30,19 @@ Rule = Callable[[onnx.NodeProto, Editor], "list[onnx.NodeProto] | None"]
 RULES: dict[str, Rule] = {
     "AveragePool": pooling.average_pool,
     "Celu": activations.celu,
+    "ConvTranspose": transposed.ungroup,
+    "Div": norm.normalize,
+    "Expand": expand.expand,
     "GRU": recurrent.unroll,
     "Gather": gather.gather,
     "GroupNormalization": normalization.group_normalization,
     "LSTM": recurrent.unroll,
+    "Mish": activations.mish,
     "Mul": gelu.gelu,
     "PRelu": activations.prelu,
     "RNN": recurrent.unroll,
+    "Reciprocal": activations.reciprocal,
+    "ReduceL2": norm.reduce_l2,
     "Selu": activations.selu,
     "Softsign": activations.softsign,
 }
