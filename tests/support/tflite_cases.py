@@ -130,6 +130,11 @@ def transposed_cases() -> list[Case]:
             graph((1, 4, 5, 5), 6, (2, 2), group=2, strides=[2, 2]),
             ["SPLIT", "TRANSPOSE_CONV", "TRANSPOSE_CONV", "CONCATENATION"],
         ),
+        Case(
+            "depthwise",
+            graph((1, 3, 4, 5), 3, (3, 3), group=3, strides=[2, 2], pads=[1, 1, 1, 1]),
+            ["SPLIT", *["TRANSPOSE_CONV"] * 3, "CONCATENATION"],
+        ),
     ]
 
 

@@ -159,9 +159,6 @@ class _Quantizer:
                 node.op_type
             ]
             others = tuple(other for other in range(array.ndim) if other != axis)
-            if node.op_type == "ConvTranspose" and any(a.name == "group" and a.i > 1 for a in node.attribute):
-                scale = np.full(1, max(np.abs(array).max(), 1e-6) / 127, np.float32)
-                return self._constant(name, array, scale, 0, None)
             if node.op_type == "MatMul" and array.ndim > 2:
                 return self._constant(name, array, np.float32([np.abs(array).max() / 127]), 0, None)
             scale = (np.maximum(np.abs(array).max(others), 1e-6) / 127).astype(np.float32)
@@ -171,6 +168,8 @@ class _Quantizer:
             scale = np.float32(self.scales[node.input[0]][0] * self.scales.get(node.input[1], np.float32(0)))
             if not np.any(scale):
                 return name
+            if scale.size > 1:
+                scale = np.tile(scale, array.size // scale.size)  # the groups of a ConvTranspose share their scales
             return self._constant(name, array, scale.reshape(-1), 0, 0, np.int64 if self.wide else np.int32)
         if node.op_type in ("LayerNormalization", "PRelu", "BatchNormalization"):
             return name

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgedeploy.exporters.tflite_micro.ir import Affine
 from edgedeploy.exporters.tflite_micro.layout import UNIT, channels_last
 from edgedeploy.exporters.tflite_micro.lowering import Lowering
 from edgedeploy.exporters.tflite_micro.ops.weights import bias_tensor, weight_refusal, weights_of
@@ -55,12 +56,15 @@ def _grouped(lower: Lowering, node: Node, source: int, weights: Value, bias: int
     assert weights.data is not None
     codes = lower.model.tensors[bias]
     assert codes.data is not None
+    assert codes.quantization is not None
+    affine = codes.quantization
     activation = lower.fused_activation()
     results = []
     for index, piece in enumerate(pieces):
         part = weights.data[index * channels // group : (index + 1) * channels // group].transpose(1, 2, 3, 0)
         result = lower.temporary(output, f"result{index}", shape=(*out_shape[:3], each))
-        some = lower.constant(codes.data[index * each : (index + 1) * each], codes.quantization)
+        mine = slice(index * each, (index + 1) * each)
+        some = lower.constant(codes.data[mine], Affine.of(affine.scale[mine]) if affine.per_channel else affine)
         assert weights.quantization is not None
         _one(lower, node, piece, lower.constant(part, replace(weights.quantization, axis=0)), some, result, activation)
         results.append(result)

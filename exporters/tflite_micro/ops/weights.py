@@ -64,10 +64,11 @@ def bias_tensor(lower: Lowering, node: Node, index: int, value: Value, weights: 
     assert value.quantization is not None
     assert weights.quantization is not None
     scale = value.quantization.scale.astype(np.float64)[0] * weights.quantization.scale.astype(np.float64)
-    affine = Affine.of(scale)
+    channels = node.output.shape[1] if node.op_type.startswith("Conv") else node.output.shape[-1]
+    # A grouped ConvTranspose has one weight scale for the same channel of every group.
+    affine = Affine.of(np.tile(scale, channels // scale.size) if weights.quantization.per_channel else scale)
     dtype = np.dtype("int64" if value.dtype == "int16" else "int32")
     bias = node.optional(index)
-    channels = node.output.shape[1] if node.op_type.startswith("Conv") else node.output.shape[-1]
     if bias is None:
         return lower.constant(np.zeros(channels, dtype), affine)
     if bias.data is None:
