@@ -50,7 +50,7 @@ class CoreMlRunner:
             notes.append(f"float16 runs out or nearly so: {'; '.join(overflow[:5])}")
         advice = artefact.details.get("ane_advice") or []
         if advice:
-            notes.append(f"{len(advice)} remarks on the Neural Engine (advice, not placement), e.g. {advice[0]}")
+            notes.append(f"advice for the Neural Engine, not placement ({len(advice)} in the manifest): {advice[0]}")
         return RunResult(outputs, Evidence.EXECUTOR, tuple(figures), tuple(notes), details)
 
 
