@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from tflite_cases import all_cases, conv, node
-from tflite_firmware import STAND_IN, needs_emulator
+from tflite_firmware import STAND_IN, copy_of_stand_in, needs_emulator
 from tflite_graphs import quantized
 
 from edgedeploy.device_profiles.loader import builtin_names, load_profile
@@ -119,6 +119,17 @@ def test_main_compiles_against_the_runtimes_interface(tmp_path, cpu):
     firmware(tmp_path / "fw")
     complete_firmware(tmp_path / "fw", "net", (5000, 0.15), [codes((3, 1, 8, 8, 3))], [codes((3, 1, 6, 6, 5))])
     assert check_sources(tmp_path / "fw", cpu, RuntimeTree.at(STAND_IN)).with_runtime
+
+
+@needs_compiler
+def test_main_compiles_where_the_runtimes_names_are_in_tflite_micro(tmp_path):
+    """As in tflite-micro's trees since 2026."""
+    tree = copy_of_stand_in(tmp_path / "tree")
+    for header in tree.rglob("*.h"):
+        header.write_text(header.read_text().replace("namespace tflite {", "namespace tflite::micro {"))
+    firmware(tmp_path / "fw")
+    complete_firmware(tmp_path / "fw", "net", (5000, 0.15), [codes((3, 1, 8, 8, 3))], [codes((3, 1, 6, 6, 5))])
+    assert check_sources(tmp_path / "fw", "cortex-m4", RuntimeTree.at(tree)).with_runtime
 
 
 @needs_compiler

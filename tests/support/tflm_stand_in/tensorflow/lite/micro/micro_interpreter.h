@@ -6,6 +6,8 @@
 #include "tensorflow/lite/micro/micro_op_resolver.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
+#define TFLITE_SCHEMA_VERSION (3)
+
 union TfLitePtrUnion {
   char* raw;
   const char* raw_const;

@@ -3,8 +3,6 @@
 #include <cstdint>
 #include <cstring>
 
-#define TFLITE_SCHEMA_VERSION (3)
-
 namespace stand_in {
 
 template <typename T>
