@@ -1,12 +1,16 @@
 """Heavy-tailed activations: what each threshold method and each peer's entropy calibration makes of them.
 
-    python benchmarks/calibration_outliers.py [--modelopt-python PATH]
+    python benchmarks/calibration_outliers.py [--modelopt-python PATH] [--seeds 10]
 
 Six small convolution branches, each fed by another heavy-tailed distribution; 256 samples calibrate, 256 others judge.
 First every tensor: signal to quantization noise (dB) of its values under each method's range, and of `auto`, which
 should lie within 0.5 dB of the best (a tail that only the judging samples have can't be foreseen). Then the outputs
 of whole Q/DQ models, ours against each peer's under the peer's own number formats (onnxruntime: uint8 activations;
 ModelOpt: symmetric int8), all run by onnxruntime unoptimized.
+
+One pair of data sets says as much of their luck as of the methods. With --seeds N, N further sets calibrate in turn,
+with all their samples and with 64, and each is judged by all others: how often `auto` comes near the best method, and
+how often any method that is fixed before judging could, chosen per calibration set by whoever knows the judging sets.
 """
 
 from __future__ import annotations
@@ -150,6 +154,47 @@ def tensors_table(graph, calibration, unseen, fmt):
     )
 
 
+def many_sets(graph, seeds, formats):
+    """Print, over many data sets that calibrate and judge each other, how near `auto` comes to the best method."""
+    import numpy as np
+
+    from edgedeploy.calibration.dataset import ArrayDataset
+    from edgedeploy.calibration.methods.method import methods
+    from edgedeploy.calibration.noise import noise
+    from edgedeploy.calibration.ranges import affine
+    from edgedeploy.calibration.session import Calibration
+
+    tables = {}
+    for seed in seeds:
+        data = heavy_tailed(seed)
+        for count in (SAMPLES, 64):
+            tables[seed, count] = Calibration(graph, ArrayDataset({k: v[:count] for k, v in data.items()})).table
+    print(f"\n{len(seeds)} other data sets, each judged by the rest: shortfall of auto against the best single method")
+    print(f"{'':34}{'within 0.5 dB':>14}{'mean dB':>9}{'worst dB':>9}{'fixed in hindsight':>20}")
+    for fmt in formats:
+        for count in (SAMPLES, 64):
+            short, fixed, tensors = [], [], {}
+            for seed in seeds:
+                for name in tables[seed, count].tensors:
+                    table = tables[seed, count]
+                    ranges = [table.range(name, fmt, method) for method in (*methods(), "auto")]
+                    grids = [affine(values, fmt) for values in ranges]
+                    judges = [tables[other, SAMPLES].statistics(name).histogram for other in seeds if other != seed]
+                    levels = 10 * np.log10([noise(judge.coarse, grids) for judge in judges])
+                    levels -= levels[:, :-1].min(axis=1, keepdims=True)
+                    short.append(levels[:, -1])
+                    fixed.append((levels[:, :-1] <= TOLERANCE_DB).mean(axis=0).max())
+                    tensors.setdefault(name, []).extend(levels[:, -1] <= TOLERANCE_DB)
+            short = np.concatenate(short)
+            label = f"{fmt.dtype}{' symmetric' if fmt.symmetric else ''}, {count} samples calibrate"
+            near = (short <= TOLERANCE_DB).mean()
+            print(f"{label:34}{near:14.4f}{short.mean():9.3f}{short.max():9.2f}{np.mean(fixed):20.4f}")
+            rarest = sorted(tensors, key=lambda name: np.mean(tensors[name]))[:3]
+            print(
+                "    least often: " + ", ".join(f"{name} {np.mean(tensors[name]):.2f}" for name in rarest), flush=True
+            )
+
+
 def outputs_table(rows, unseen, reference):
     """Print each model's output SQNR by branch, and over all outputs with equal weight."""
     import numpy as np
@@ -168,6 +213,7 @@ def outputs_table(rows, unseen, reference):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--modelopt-python", default="")
+    parser.add_argument("--seeds", type=int, default=0, help="further data sets that calibrate and judge each other")
     options = parser.parse_args()
     import numpy as np
     import onnx
@@ -183,7 +229,8 @@ def main():
     seen, unseen = heavy_tailed(1), heavy_tailed(2)
     graph = Graph(network())
     calibration = Calibration(graph, ArrayDataset(seen))
-    for fmt in (IntegerFormat(signed=False), IntegerFormat(symmetric=True, narrow=True)):
+    formats = (IntegerFormat(signed=False), IntegerFormat(symmetric=True, narrow=True))
+    for fmt in formats:
         tensors_table(graph, calibration, unseen, fmt)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -208,6 +255,8 @@ def main():
         table = calibration.table
         rows.append(("ours auto, symmetric int8", quantize(graph, table, TENSORRT)))
         outputs_table(rows, unseen, run(graph.model, unseen))
+    if options.seeds:
+        many_sets(graph, range(201, 201 + options.seeds), formats)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,7 @@ def mix_precision(
     *,
     labels: NDArray[np.integer[Any]] | None = None,
     max_layers: int | None = None,
+    bias_correction: bool = True,
 ) -> Mixture:
     """Raise layers in the order of ``ranking`` until the goal is met, then lower again what is not needed.
 
@@ -108,8 +109,9 @@ def mix_precision(
         labels: true classes of all samples, in order; as many for each as its batch holds. Without them accuracy is
             agreement with the float model.
         max_layers: raise no more than this many; default all.
+        bias_correction: as `quantize` will be told.
     """
-    search = _Search(graph, table, scheme, ranking, samples, goal, labels)
+    search = _Search(graph, table, scheme, ranking, samples, goal, labels, bias_correction=bias_correction)
     order = tuple(entry.layer for entry in ranking.layers)[:max_layers]
     plain = search.measure(())
     kept: tuple[Layer, ...] = ()
@@ -150,7 +152,10 @@ class _Search:
         samples: Sequence[Mapping[str, NDArray[Any]]],
         goal: Goal,
         labels: NDArray[np.integer[Any]] | None,
+        *,
+        bias_correction: bool,
     ) -> None:
+        self._bias_correction = bias_correction
         self._graph, self._table, self._scheme = graph, table, scheme
         self._samples, self._goal, self._labels = samples, goal, labels
         self._place = {entry.layer.name: place for place, entry in enumerate(ranking.layers)}
@@ -164,7 +169,8 @@ class _Search:
         key = frozenset(layer.name for layer in kept)
         if key not in self.known:
             exclude, higher = raised(kept, self._scheme)
-            model = quantize(self._graph, self._table, self._scheme, exclude=exclude, higher=higher)
+            graph, table, correct = self._graph, self._table, self._bias_correction
+            model = quantize(graph, table, self._scheme, exclude=exclude, higher=higher, bias_correction=correct)
             self.known[key] = self._compare(model)
         return self.known[key]
 

@@ -18,6 +18,7 @@ from edgedeploy.graph.graph import Graph
 from edgedeploy.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
+    from edgedeploy.calibration.input_moments import InputMoments
     from edgedeploy.calibration.method_choice import MethodChoice
     from edgedeploy.calibration.scheme import Scheme
 
@@ -106,14 +107,15 @@ class Calibration:
 
         With ``method="auto"`` the per-tensor choice and every single method are compared on a held-back fold, by the
         error of the model's outputs, and min/max is kept unless another is clearly better; any other method was the
-        user's word. Computed once a scheme.
+        user's word. Computed once a scheme. It carries what weights are rounded by (`input_moments.py`), from one more
+        run of a few samples; a data-free table does not.
 
         Args:
             scheme: the backend's rules.
             higher: tensors that the backend stores in ``scheme.higher``.
         """
         choice = self.method_choice(scheme, higher)
-        return self.table if choice is None else self._read_by(choice.method)
+        return self._read_by(self.options.method if choice is None else choice.method)
 
     def method_choice(self, scheme: Scheme, higher: frozenset[str] = frozenset()) -> MethodChoice | None:
         """What `table_for` chose and what every method would have given; ``None`` where there was nothing to choose."""
@@ -129,20 +131,40 @@ class Calibration:
         return self.options.method if choice is None else choice.method
 
     def _choose_method(self, scheme: Scheme, higher: frozenset[str]) -> MethodChoice | None:
-        folds = self._folds()
-        if self.options.method != AUTO or self.data_free or len(set(folds.values())) < 2:
+        parts = None if self.options.method != AUTO or self.data_free else self.split_off_fold()
+        if parts is None:
             return None
         from edgedeploy.calibration.method_choice import choose_method
 
-        held = [index for index, value in enumerate(self.data.hashes) if folds[value] == 0]
-        samples = list(self.data.select(held[:HELD_SAMPLES]))
+        samples = list(parts[1].take(HELD_SAMPLES))
         self._progress.note(f"Comparing calibration methods under {scheme.name}")
         return choose_method(self.graph, self.table.without_fold(0), scheme, samples, higher)
 
     def _read_by(self, method: str) -> CalibrationTable:
         if method not in self._readings:
-            self._readings[method] = self.table if method == self.options.method else self.table.by_method(method)
+            table = self.table if method == self.options.method else self.table.by_method(method)
+            self._readings[method] = table if self._moments is None else replace(table, moments=self._moments)
         return self._readings[method]
+
+    @cached_property
+    def _moments(self) -> InputMoments | None:
+        """What each layer's weights multiply; ``None`` where weights go to the nearest code."""
+        if self.data_free or not self.options.round_by_outputs:
+            return None
+        from edgedeploy.calibration.input_moments import collect_moments
+
+        self._progress.note("Measuring what each layer's weights multiply, to round them by it")
+        return collect_moments(self.graph, self.data, self.table)
+
+    def split_off_fold(self) -> tuple[Dataset, Dataset] | None:
+        """The samples without those of the first fold, and those; ``None`` where there is only one fold.
+
+        The first fold's are in the order of their hashes, so that taking some of them does not depend on the data's.
+        """
+        folds, hashes = self._folds(), self.data.hashes
+        held = sorted((index for index, value in enumerate(hashes) if folds[value] == 0), key=hashes.__getitem__)
+        rest = [index for index, value in enumerate(hashes) if folds[value] != 0]
+        return (self.data.select(rest), self.data.select(held)) if rest else None
 
     def _folds(self) -> dict[str, int]:
         """Deal the samples out to folds by content hash; equal samples share a fold."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
 import onnx
 
+from edgedeploy.calibration.repair import Repaired, repaired
 from edgedeploy.calibration.scheme import Scheme
 from edgedeploy.errors import InputError
 from edgedeploy.evidence import Evidence, Figure
@@ -18,6 +21,7 @@ from edgedeploy.exporters.onnxruntime.linear import gemm_to_matmul
 from edgedeploy.exporters.onnxruntime.mixed import keep_float
 from edgedeploy.exporters.onnxruntime.normalization import vectorize_layer_norms
 from edgedeploy.exporters.onnxruntime.onnx_file import write
+from edgedeploy.exporters.onnxruntime.options import Options, read_options
 from edgedeploy.exporters.onnxruntime.schemes import scheme_for
 from edgedeploy.exporters.onnxruntime.stem import pad_stem_channels
 from edgedeploy.exporters.onnxruntime.weight_only import ACCURACY_LEVEL, BLOCK_SIZE, quantize_weights
@@ -35,22 +39,20 @@ class OnnxRuntimeExporter:
         """Yield the candidates that make sense for the graph and the target's instruction set, preferred first.
 
         Raises:
-            InputError: for an option (there are none), an unknown or unsuitable pinned candidate, or a scheme that
-                the profile's CPU cannot run.
+            InputError: for an unknown option, an unknown or unsuitable pinned candidate, or a scheme that the
+                profile's CPU cannot run.
         """
-        if context.options:
-            raise InputError(
-                "The ONNX Runtime backend takes no options.",
-                found=", ".join(sorted(context.options)),
-                remedy="Choose a form with --candidate.",
-            )
+        options = read_options(context.profile, context.options)
         scheme = scheme_for(context.profile)
         offered = offers.offers(context.graph, data_free=context.calibration.data_free)
+        if not options.mixed_precision:
+            offered = {**offered, offers.MIXED: "the option mixed_precision=false switches it off"}
+        making = _Making(context, scheme, options, offered)
         for name in _chosen(context.pinned, offered):
             if name == offers.MIXED and context.pinned is None and not _missed_quality(context):
                 continue
             context.progress.note(f"Making {name}")
-            yield _make(name, context, scheme, offered)
+            yield making.artefact(name)
 
 
 def _missed_quality(context: ExportContext) -> bool:
@@ -77,64 +79,89 @@ def _chosen(pinned: str | None, offered: Mapping[str, str]) -> tuple[str, ...]:
     return (pinned,)
 
 
-def _make(name: str, context: ExportContext, scheme: Scheme, offered: Mapping[str, str]) -> Artefact:
-    folder = context.work_dir / name
-    folder.mkdir(parents=True)
-    path = folder / f"{context.model.name}.onnx"
-    model, label, details = _model(name, context, scheme)
-    write(model, context.graph, path)
-    return Artefact(
-        candidate=name,
-        folder=folder,
-        main=Path(path.name),
-        contract=_contract(context.graph),
-        scheme=label,
-        figures=(Figure("size_mb", path.stat().st_size / 1e6, Evidence.ARTEFACT, how="size of the .onnx file"),),
-        details={
-            **details,
-            "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
-            "versions": {"onnx": version("onnx"), "onnxruntime": version("onnxruntime")},
-            "not_offered": {other: why for other, why in offered.items() if why},
-        },
-        data_free=context.calibration.data_free,
-    )
+@dataclass(frozen=True)
+class _Making:
+    """What every candidate is made from."""
 
+    context: ExportContext
+    scheme: Scheme
+    options: Options
+    offered: Mapping[str, str]
 
-def _model(name: str, context: ExportContext, scheme: Scheme) -> tuple[onnx.ModelProto, str, dict[str, Json]]:
-    """The model of one candidate, its scheme's name, and what is special about it."""
-    graph = context.graph
-    if name in (offers.STATIC, offers.MIXED):
+    @cached_property
+    def subject(self) -> Repaired:
+        """The graph that static candidates quantize, and its calibration."""
+        context = self.context
+        return repaired(self.options.repairs, context.graph, context.calibration, self.scheme, context.progress)
+
+    def artefact(self, name: str) -> Artefact:
+        context = self.context
+        folder = context.work_dir / name
+        folder.mkdir(parents=True)
+        path = folder / f"{context.model.name}.onnx"
+        model, label, details = self._model(name)
+        write(model, context.graph, path)
+        return Artefact(
+            candidate=name,
+            folder=folder,
+            main=Path(path.name),
+            contract=_contract(context.graph),
+            scheme=label,
+            figures=(Figure("size_mb", path.stat().st_size / 1e6, Evidence.ARTEFACT, how="size of the .onnx file"),),
+            details={
+                **details,
+                "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+                "versions": {"onnx": version("onnx"), "onnxruntime": version("onnxruntime")},
+                "not_offered": {other: why for other, why in self.offered.items() if why},
+            },
+            data_free=context.calibration.data_free,
+        )
+
+    def _model(self, name: str) -> tuple[onnx.ModelProto, str, dict[str, Json]]:
+        """The model of one candidate, its scheme's name, and what is special about it."""
+        graph, scheme = self.context.graph, self.scheme
+        if name in (offers.STATIC, offers.MIXED):
+            quantized, integers = self._quantized(mixed=name == offers.MIXED)
+            return quantized, scheme.name, integers
+        model = gemm_to_matmul(graph.model)
+        details: dict[str, Json] = {
+            "vectorized_layer_norms": vectorize_layer_norms(model, _specs(graph)),
+            "fusion": "by ONNX Runtime when it loads the file (extended optimizations)",
+        }
+        if name == offers.FLOAT:
+            return model, "float32", details
+        if name == offers.WEIGHT_ONLY_4:
+            details |= {"weights": "int4", "block_size": BLOCK_SIZE, "accuracy_level": ACCURACY_LEVEL}
+            return quantize_weights(model, 4), "weight-only-int4", details
+        details["int8_embeddings"] = quantize_embeddings(model)
+        if name == offers.WEIGHT_ONLY_8:
+            details |= {"weights": "int8", "block_size": BLOCK_SIZE, "accuracy_level": ACCURACY_LEVEL}
+            return quantize_weights(model, 8), "weight-only-int8", details
+        details |= {"activations": "uint8 at run time", "weights": "int8", "weight_range": _span(scheme)}
+        return quantize_dynamically(model, scheme), f"{scheme.name}-dynamic", details
+
+    def _quantized(self, *, mixed: bool) -> tuple[onnx.ModelProto, dict[str, Json]]:
+        """The static candidate, or the one with some layers float."""
+        from edgedeploy.calibration.clipping import clipped_fraction
         from edgedeploy.calibration.quantizer import quantize
 
+        scheme, subject, correct = self.scheme, self.subject, self.options.repairs.bias_correction
         integers: dict[str, Json] = {
             "activations": scheme.activation.dtype,
             "weights": scheme.weight.dtype,
             "weight_range": _span(scheme),
+            **subject.details,
         }
         exclude: frozenset[str] = frozenset()
-        if name == offers.MIXED:
-            exclude, kept = keep_float(context, scheme)
-            integers["kept_float"] = kept
-        quantized = quantize(graph, context.calibration.table_for(scheme), scheme, exclude=exclude)
+        if mixed:
+            exclude, integers["kept_float"] = keep_float(self.context, scheme, subject, bias_correction=correct)
+        table = subject.calibration.table_for(scheme)
+        model = quantize(subject.graph, table, scheme, exclude=exclude, bias_correction=correct)
+        # Counted here, for an equalized graph's tensors have other values than the captured one's of the same names.
+        integers["clipped_fraction"] = clipped_fraction(model, table)
         if not scheme.activation.signed:  # measured on x86 only
-            integers["padded_stems"] = pad_stem_channels(quantized)
-        return quantized, scheme.name, integers
-    model = gemm_to_matmul(graph.model)
-    details: dict[str, Json] = {
-        "vectorized_layer_norms": vectorize_layer_norms(model, _specs(graph)),
-        "fusion": "by ONNX Runtime when it loads the file (extended optimizations)",
-    }
-    if name == offers.FLOAT:
-        return model, "float32", details
-    if name == offers.WEIGHT_ONLY_4:
-        details |= {"weights": "int4", "block_size": BLOCK_SIZE, "accuracy_level": ACCURACY_LEVEL}
-        return quantize_weights(model, 4), "weight-only-int4", details
-    details["int8_embeddings"] = quantize_embeddings(model)
-    if name == offers.WEIGHT_ONLY_8:
-        details |= {"weights": "int8", "block_size": BLOCK_SIZE, "accuracy_level": ACCURACY_LEVEL}
-        return quantize_weights(model, 8), "weight-only-int8", details
-    details |= {"activations": "uint8 at run time", "weights": "int8", "weight_range": _span(scheme)}
-    return quantize_dynamically(model, scheme), f"{scheme.name}-dynamic", details
+            integers["padded_stems"] = pad_stem_channels(model)
+        return model, integers
 
 
 def _specs(graph: Graph) -> dict[str, TensorSpec]:

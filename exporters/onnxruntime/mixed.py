@@ -8,6 +8,7 @@ from edgedeploy.calibration.mixed_precision import Goal, mix_precision
 from edgedeploy.calibration.sensitivity import rank_layers
 
 if TYPE_CHECKING:
+    from edgedeploy.calibration.repair import Repaired
     from edgedeploy.calibration.scheme import Scheme
     from edgedeploy.interfaces import ExportContext, Json
 
@@ -18,7 +19,9 @@ MEASURED_ON = 128
 FALLBACK_SQNR_DB = 20.0
 
 
-def keep_float(context: ExportContext, scheme: Scheme) -> tuple[frozenset[str], Json]:
+def keep_float(
+    context: ExportContext, scheme: Scheme, subject: Repaired, *, bias_correction: bool
+) -> tuple[frozenset[str], Json]:
     """Rank the layers by what quantizing each alone does to the outputs, and leave the worst float until it suffices.
 
     Measured on calibration samples: the evaluation samples stay unseen until the candidate is judged.
@@ -26,9 +29,10 @@ def keep_float(context: ExportContext, scheme: Scheme) -> tuple[frozenset[str], 
     Returns:
         The nodes to leave float, and for the manifest the layers, with the output SQNR that each alone costs.
     """
-    data, table = context.calibration.data, context.calibration.table_for(scheme)
-    ranking = rank_layers(context.graph, table, scheme, list(data.take(RANKED_ON)), progress=context.progress)
-    mixture = mix_precision(context.graph, table, scheme, ranking, list(data.take(MEASURED_ON)), _goal(context))
+    graph, data, table = subject.graph, subject.calibration.data, subject.calibration.table_for(scheme)
+    ranking = rank_layers(graph, table, scheme, list(data.take(RANKED_ON)), progress=context.progress)
+    samples, goal = list(data.take(MEASURED_ON)), _goal(context)
+    mixture = mix_precision(graph, table, scheme, ranking, samples, goal, bias_correction=bias_correction)
     alone = {entry.layer.name: entry.sqnr_db for entry in ranking.layers}
     return mixture.exclude, {
         "layers": [{"layer": layer.name, "sqnr_db_alone": round(alone[layer.name], 2)} for layer in mixture.kept],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgedeploy.calibration import repair
+from edgedeploy.calibration.repair import Repairs, repaired, switch
 from edgedeploy.device_profiles.schema import BUDGET_KEYS, DeviceProfile
 from edgedeploy.errors import InputError
 from edgedeploy.evidence import Evidence, Figure
@@ -35,23 +37,23 @@ FIRMWARE = "firmware"
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Backend options: ``per_tensor_fc`` (true/false) for runtimes before 2024."""
+    """Backend options: ``per_tensor_fc`` (true/false) for runtimes before 2024, and the repairs of `repair.py`."""
 
     per_tensor_fc: bool = False
+    repairs: Repairs = field(default_factory=Repairs)
 
     @classmethod
     def parse(cls, profile: DeviceProfile, given: Mapping[str, str]) -> ExportOptions:
         """Profile options overridden by the command line's; `InputError` for an unknown key or value."""
         merged = {**{key: str(value).lower() for key, value in profile.quantization.options.items()}, **given}
-        unknown = sorted(set(merged) - {"per_tensor_fc"})
-        if unknown:
+        repairs, rest = Repairs.read(merged)
+        per_tensor_fc = switch(rest, "per_tensor_fc", "true for runtimes before 2024", default=False)
+        if rest:
             raise InputError(
-                f"The tflite_micro backend has no option {unknown[0]!r}.", remedy="It takes: per_tensor_fc."
+                f"The tflite_micro backend has no option {min(rest)!r}.",
+                remedy=f"It takes: per_tensor_fc, {', '.join(repair.OPTIONS)}.",
             )
-        value = merged.get("per_tensor_fc", "false").lower()
-        if value not in ("true", "false"):
-            raise InputError("per_tensor_fc is true or false.", found=value)
-        return cls(value == "true")
+        return cls(per_tensor_fc, repairs)
 
 
 class TfliteMicroExporter:
@@ -99,9 +101,11 @@ class TfliteMicroExporter:
         from edgedeploy.calibration.quantizer import quantize
 
         context, scheme = ready.context, scheme_of(candidate)
-        higher = ready.rewritten.higher
-        table = ready.calibration.table_for(scheme, higher)
-        quantized = quantize(ready.rewritten.graph, table, scheme, higher=higher)
+        higher, repairs = ready.rewritten.higher, ready.options.repairs
+        subject = repaired(repairs, ready.rewritten.graph, ready.calibration, scheme, context.progress, higher)
+        table = subject.calibration.table_for(scheme, higher)
+        correct = repairs.bias_correction
+        quantized = quantize(subject.graph, table, scheme, higher=higher, bias_correction=correct)
         written = write_tflite(quantized, WriterOptions(per_channel_fc=not ready.options.per_tensor_fc))
         check_memory(written, context.profile)
         folder = context.work_dir / candidate
@@ -130,6 +134,7 @@ class TfliteMicroExporter:
             details={
                 "model_name": context.model.name,
                 "clipped_fraction": clipped_fraction(quantized, table),
+                **subject.details,
                 **_details(written, firmware, vela),
             },
             data_free=context.calibration.data_free,

@@ -11,7 +11,7 @@ import quantizer_graphs as cases
 import torch
 import zoo
 from calibration_graphs import graph_from_text
-from quantizer_graphs import Quantized, calibrated, normal
+from quantizer_graphs import Quantized, calibrated, chain, normal
 
 from edgedeploy.calibration.dataset import ArrayDataset
 from edgedeploy.calibration.equalize import equalize
@@ -81,31 +81,6 @@ def test_bias_correction_raises_the_accuracy_of_a_trained_network(digits):
         for on in (False, True)
     )
     assert corrected > plain + 0.5
-
-
-def chain(uneven: bool):
-    """Conv, Relu, depthwise, ReLU6, conv; optionally with channels of very different scale, the same function."""
-    random = np.random.default_rng(3)
-    first, depth, last = normal(16, 3, 1, 1, scale=0.5), normal(16, 1, 3, 3, scale=0.2), normal(5, 16, 1, 1)
-    if uneven:
-        one, two = (2.0 ** random.uniform(-6, 0, 16) for _ in range(2))
-        first = first * one[:, None, None, None]
-        depth = depth * (two / one)[:, None, None, None]
-        last = last / two[None, :, None, None]
-    return graph_from_text(
-        """chain (float[1, 3, 8, 8] x) => (float[1, 5, 8, 8] y) {
-            a = Conv (x, w1)
-            b = Relu(a)
-            c = Conv <group = 16, pads = [1, 1, 1, 1]> (b, w2)
-            d = Clip(c, zero, six)
-            y = Conv (d, w3)
-        }""",
-        w1=first.astype(np.float32),
-        w2=depth.astype(np.float32),
-        w3=last.astype(np.float32),
-        zero=np.float32(0),
-        six=np.float32(6),
-    )
 
 
 def test_equalization_changes_no_output_and_repairs_per_tensor_weights():

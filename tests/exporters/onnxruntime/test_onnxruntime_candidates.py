@@ -107,9 +107,29 @@ def test_a_candidate_that_makes_no_sense_says_why(cnn, tmp_path):
 
 
 def test_options_are_refused(cnn, tmp_path):
-    with pytest.raises(InputError, match="takes no options") as caught:
+    with pytest.raises(InputError, match="no option speed") as caught:
         next(OnnxRuntimeExporter().candidates(cnn.context(tmp_path, options={"speed": "high"})))
-    assert "speed" in caught.value.found
+    assert "equalize" in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["equalize", "bias_correction", "mixed_precision"])
+def test_an_option_is_true_or_false(cnn, tmp_path, name):
+    with pytest.raises(InputError, match=f"Option {name} cannot be 'maybe'"):
+        next(OnnxRuntimeExporter().candidates(cnn.context(tmp_path, options={name: "maybe"})))
+
+
+def test_repairs_are_switched_by_options(cnn, tmp_path):
+    def made(**options):
+        context = cnn.context(tmp_path / "-".join(options) / "x", pinned="static-qdq", options=options)
+        context.work_dir.mkdir(parents=True)
+        return next(OnnxRuntimeExporter().candidates(context))
+
+    plain, uncorrected, even = made(), made(bias_correction="false"), made(equalize="true")
+    assert plain.path.read_bytes() != uncorrected.path.read_bytes()
+    facts = even.details["equalization"]
+    assert facts["applied"] or facts["why"]
+    assert "equalization" not in plain.details
+    assert 0 <= plain.details["clipped_fraction"] < 0.01
 
 
 class _Mixed(nn.Module):

@@ -50,6 +50,14 @@ def test_mixed_precision_is_made_where_plain_int8_misses_the_gate(tmp_path):
     assert kept["integer_macs_share"] > 0
 
 
+def test_mixed_precision_can_be_switched_off(tmp_path):
+    model = outlier_model(tmp_path / "model")
+    (model.parent / "deploy.toml").write_text("[quality]\nmin_agreement = 0.97\nmin_sqnr_db = 34\n")
+    found = manifest_of(deploy(model, "host", output=tmp_path / "a", options={"mixed_precision": "false"}))
+    assert "static-mixed" not in {item.candidate for item in found.candidates}
+    assert "mixed_precision=false" in str(found.model_dump())
+
+
 def test_mixed_precision_is_not_made_where_plain_int8_passes(tmp_path):
     zoo.digits_example.write(tmp_path / "model")
     result = deploy(tmp_path / "model" / "model.pt", "host", output=tmp_path / "out")

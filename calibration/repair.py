@@ -1,0 +1,134 @@
+"""Accuracy repairs that a user switches on or off by backend options, and equalization that has to prove itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from edgedeploy.calibration.equalize import equalize
+from edgedeploy.calibration.quantizer.quantize import quantize
+from edgedeploy.calibration.session import HELD_SAMPLES, Calibration
+from edgedeploy.calibration.simulate import Simulator, sqnr_db
+from edgedeploy.errors import InputError
+
+if TYPE_CHECKING:
+    from edgedeploy.calibration.scheme import Scheme
+    from edgedeploy.graph.graph import Graph
+    from edgedeploy.progress import Progress
+
+#: Backend options, with what they mean; every backend that quantizes activations takes them.
+OPTIONS: dict[str, str] = {
+    "bias_correction": "false leaves biases as they are; otherwise they take up the mean error of rounded weights",
+    "equalize": "true scales channels between layers, where samples that calibration did not see say that it helps",
+}
+
+
+@dataclass(frozen=True)
+class Repairs:
+    """Which repairs a user wants.
+
+    Attributes:
+        bias_correction: see `quantizer/bias_correction.py`.
+        equalize: see `equalize.py`.
+    """
+
+    bias_correction: bool = True
+    equalize: bool = False
+
+    @classmethod
+    def read(cls, options: Mapping[str, str]) -> tuple[Repairs, dict[str, str]]:
+        """Take the repairs out of backend options; return them and the other options.
+
+        Raises:
+            InputError: a value other than true or false.
+        """
+        rest = dict(options)
+        chosen = cls(
+            bias_correction=switch(rest, "bias_correction", OPTIONS["bias_correction"], default=True),
+            equalize=switch(rest, "equalize", OPTIONS["equalize"], default=False),
+        )
+        return chosen, rest
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What a backend quantizes.
+
+    Attributes:
+        graph: the float graph, equalized where that was asked for and helps.
+        calibration: of that graph.
+        details: for the manifest: what equalization did or why it was left out; empty where nobody asked for it.
+    """
+
+    graph: Graph
+    calibration: Calibration
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def repaired(
+    repairs: Repairs,
+    graph: Graph,
+    calibration: Calibration,
+    scheme: Scheme,
+    progress: Progress,
+    higher: frozenset[str] = frozenset(),
+) -> Repaired:
+    """Equalize a graph where that was asked for and brings the quantized model nearer to the float one.
+
+    Around a ReLU6 equalization is exact only as far as calibration saw (`equalize.py`). So it is fitted to all but one
+    fold of the calibration samples first, and simulated on that fold: against the outputs of the graph as it was given,
+    the equalized and quantized one must be better than the quantized one. Otherwise the graph stays as it is, and a
+    note says why.
+
+    Args:
+        repairs: what the user wants.
+        graph: the float graph.
+        calibration: of that graph.
+        scheme: the backend's rules.
+        progress: told of the outcome.
+        higher: tensors that the backend stores in ``scheme.higher``.
+    """
+    if not repairs.equalize:
+        return Repaired(graph, calibration)
+
+    def left_out(why: str, **figures: float) -> Repaired:
+        progress.note(f"Equalization was left out: {why}.")
+        return Repaired(graph, calibration, {"equalization": {"applied": False, "why": why, **figures}})
+
+    parts = None if calibration.data_free else calibration.split_off_fold()
+    if parts is None:
+        return left_out("there are no calibration samples to hold back, and it has to prove itself on some")
+    rest, held = parts
+    fitted = Calibration(graph, rest, calibration.options, progress=progress)
+    trial = equalize(graph, fitted.table)
+    if not trial.pairs:
+        return left_out("no two layers have nothing but an activation between them")
+    samples = list(held.take(HELD_SAMPLES))
+    reference = Simulator(graph, optimized=True).run(samples)
+
+    def measured(fit: Calibration) -> float:
+        table, correct = fit.table_for(scheme, higher), repairs.bias_correction
+        model = quantize(fit.graph, table, scheme, higher=higher, bias_correction=correct)
+        return round(sqnr_db(reference, Simulator(model, optimized=False).run(samples)), 2)
+
+    before = measured(fitted)
+    after = measured(Calibration(trial.graph, rest, calibration.options, progress=progress))
+    figures = {"sqnr_db_before": before, "sqnr_db_after": after, "held_back_samples": len(samples)}
+    if after <= before:
+        return left_out(f"on {len(samples)} held-back samples it gives {after} dB instead of {before} dB", **figures)
+    even = equalize(graph, calibration.table)
+    progress.note(
+        f"Equalized {len(even.pairs)} pairs of layers: {after} dB instead of {before} dB on held-back samples."
+    )
+    details = {"applied": True, "pairs": len(even.pairs), **figures}
+    again = Calibration(even.graph, calibration.data, calibration.options, progress=progress)
+    return Repaired(even.graph, again, {"equalization": details})
+
+
+def switch(options: dict[str, str], name: str, meaning: str, *, default: bool) -> bool:
+    """Take a true or false out of backend options; `InputError` for another value."""
+    value = options.pop(name, str(default)).lower()
+    if value not in ("true", "false"):
+        raise InputError(f"Option {name} cannot be {value!r}.", remedy=f"It is true or false: {meaning}.")
+    return value == "true"
