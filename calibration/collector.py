@@ -22,6 +22,9 @@ from edgedeploy.progress import NoProgress, Progress
 _GATHERED_BYTES = 1 << 24
 _GATHERED_SAMPLES = 1 << 10
 
+#: A model of this size or more goes to the runtime through a file, so that its bytes need not stay in memory.
+_FILED_BYTES = 1 << 23
+
 
 def collect(
     graph: Graph,
@@ -51,12 +54,12 @@ def collect(
     count = max(folds.values()) + 1
     builders = {name: StatisticsBuilder(name, observed.channel_axis.get(name), count) for name in observed.tensors}
     fetch = [name for name in observed.tensors if name not in inputs]
-    session = _session(graph.model, fetch)
+    session = fetch_session(graph.model, fetch)
     order = sorted(range(len(data)), key=lambda position: folds[data.hashes[position]])
     gathered = _Gathered(builders, data)
     for position in (progress or NoProgress()).track(order, what="Calibrating", total=len(data)):
         sample = data[position]
-        values = _run(session, fetch, sample, data, position)
+        values = run_sample(session, fetch, sample, data, position)
         values |= {name: cast("NDArray[np.float32]", sample[name]) for name in observed.tensors if name in inputs}
         gathered.add(position, values, folds[data.hashes[position]])
     gathered.flush()
@@ -97,7 +100,8 @@ class _Gathered:
         self._positions, self._values, self._bytes = [], [], 0
 
 
-def _session(model: onnx.ModelProto, fetch: list[str]) -> Any:
+def fetch_session(model: onnx.ModelProto, fetch: list[str]) -> Any:
+    """A session of the model on one thread that also outputs the tensors ``fetch``, declared in its value_info."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -105,11 +109,16 @@ def _session(model: onnx.ModelProto, fetch: list[str]) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = True
+    content = model.SerializeToString()
+    addition = _more_outputs(model, fetch).SerializeToString()
+    if len(content) < _FILED_BYTES:
+        return onnxruntime.InferenceSession(content + addition, options, providers=["CPUExecutionProvider"])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
-        path.write_bytes(model.SerializeToString())
+        path.write_bytes(content)
+        del content
         with path.open("ab") as file:
-            file.write(_more_outputs(model, fetch).SerializeToString())
+            file.write(addition)
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
@@ -126,9 +135,10 @@ def _more_outputs(model: onnx.ModelProto, fetch: list[str]) -> onnx.ModelProto:
     return addition
 
 
-def _run(
+def run_sample(
     session: Any, fetch: list[str], sample: Mapping[str, NDArray[np.generic]], data: Dataset, position: int
 ) -> dict[str, NDArray[np.float32]]:
+    """The tensors ``fetch`` of one sample, by name; `InputError` naming the sample where the model cannot run it."""
     try:
         return dict(zip(fetch, session.run(fetch, dict(sample)), strict=True))
     except Exception as error:  # onnxruntime raises types of its own for each status code

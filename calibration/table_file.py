@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,14 @@ _DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error)
 
 def versions() -> dict[str, str]:
     """Versions that a table depends on: other kernels may round differently."""
+    return {"edgedeploy": _version("edgedeploy"), "onnxruntime": _version("onnxruntime"), "table": FORMAT}
+
+
+@cache
+def _version(package: str) -> str:
     from importlib.metadata import version
 
-    return {"edgedeploy": version("edgedeploy"), "onnxruntime": version("onnxruntime"), "table": FORMAT}
+    return version(package)
 
 
 def table_key(provenance: Provenance) -> str:

@@ -124,6 +124,12 @@ class TestIdentity:
             save_table(table_of(two_layers(), array, folds=2), tmp_path / f"{size}.npz")
         assert len({path.read_bytes() for path in tmp_path.glob("*.npz")}) == 1
 
+    def test_a_model_that_goes_through_a_file_gives_the_same_table(self, tmp_path, monkeypatch):
+        for size in (0, 1 << 23):
+            monkeypatch.setattr("edgedeploy.calibration.collector._FILED_BYTES", size)
+            save_table(table_of(two_layers(), photos_like()), tmp_path / f"{size}.npz")
+        assert len({path.read_bytes() for path in tmp_path.glob("*.npz")}) == 1
+
     def test_samples_of_different_lengths(self):
         graph = graph_from_text("lengths (float[1, n, 3] x) => (float[1, n, 3] y) { y = Relu(x) }")
         rows = [{"x": np.full((1, length, 3), length, np.float32)} for length in (2, 3, 3, 5)]
