@@ -10,6 +10,7 @@ from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.exporters.tflite_micro.estimates import KIB, STACK_KB
 from edgedeploy.exporters.tflite_micro.firmware.boards import emulated_board
 from edgedeploy.exporters.tflite_micro.firmware.build import LinkedFirmware, build_emulated
+from edgedeploy.exporters.tflite_micro.firmware.bundle import shipped_arena
 from edgedeploy.exporters.tflite_micro.firmware.cores import CORES
 from edgedeploy.exporters.tflite_micro.firmware.tree import GIVE_TREE, RuntimeTree
 from edgedeploy.exporters.tflite_micro.ir import ALIGNMENT
@@ -55,6 +56,13 @@ def check_firmware(folder: Path, artefact: Artefact, job: RunJob, tree: RuntimeT
             remedy="A kernel of this tflite-micro tree is wrong or of another version; try its reference kernels.",
         )
     arena = smallest_arena(linked.elf, board, run)
+    measured, reserved = shipped_arena(folder)
+    if arena > reserved:
+        raise ToolFailedError(
+            f"The arena in the firmware is too small on the {place}.",
+            found=f"{reserved} bytes, where {tree.kernels} kernels need {arena}",
+            remedy=f"Set hardware.kernel_margin to {arena / (measured or reserved) - 1:.2f} or more in the profile.",
+        )
     instructions = max(record.instructions for record in run.report.golden)
     details: dict[str, Json] = {
         "board": board,
@@ -63,10 +71,10 @@ def check_firmware(folder: Path, artefact: Artefact, job: RunJob, tree: RuntimeT
         "largest_difference": worst,
         "arena_used_bytes": run.report.arena_used_bytes,
         "smallest_arena_bytes": arena,
-        "arena_size_bytes": run.report.arena_size_bytes,
+        "arena_size_bytes": reserved,
         "stack_bytes": run.stack_bytes,
         "flash_bytes": linked.flash_bytes,
-        "static_ram_bytes": linked.static_ram_bytes,
+        "variables_bytes": linked.static_ram_bytes - (run.report.arena_size_bytes or 0),
         "instructions": instructions,
     }
     note = f"Firmware on the {place}, {tree.kernels} kernels: all golden vectors passed; instructions are not cycles."

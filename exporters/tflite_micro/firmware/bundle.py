@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -170,6 +171,13 @@ def complete_firmware(
     text = _golden(name, [array[:count] for array in inputs], [array[:count] for array in outputs])
     golden.write_text(text, encoding="ascii")
     return True
+
+
+def shipped_arena(folder: Path) -> tuple[int, int]:
+    """The arena in a completed firmware folder, bytes: what the host's interpreter needed, and what is reserved."""
+    text = (folder / ARENA_HEADER).read_text(encoding="ascii")
+    measured, reserved = (int(re.findall(rf"_ARENA_{word} (\d+)", text)[0]) for word in ("MEASURED", "SIZE"))
+    return measured, reserved
 
 
 def vector_crc(inputs: Sequence[NDArray[Any]]) -> int:
