@@ -98,6 +98,7 @@ def _details(built: Built, prepared: Prepared, settings: Settings) -> Mapping[st
         "simulator_timeout_s": settings.simulator_timeout_s,
         "rewrites": dict(prepared.rewrites),
         "fed_as": dict(prepared.fed),
+        **prepared.repairs,
         "read_back": asdict(built.read_back) if built.read_back else {},
     }
     if built.notes:

@@ -68,7 +68,10 @@ class SnpeExporter:
                 remedy="Add the option toolchain=onnxruntime-qnn, or leave allow_cpu_nodes out.",
             )
         allowed = settings.allow_cpu_nodes
-        prepared = prepare(context.graph, context.calibration, context.progress, allow_cpu_nodes=allowed)
+        repairs = settings.repairs
+        prepared = prepare(
+            context.graph, context.calibration, context.progress, allow_cpu_nodes=allowed, repairs=repairs
+        )
         names = [context.pinned] if context.pinned else list(RECIPES)
         before: frozenset[str] | None = None
         for name in names:
@@ -89,7 +92,8 @@ class SnpeExporter:
     ) -> Artefact:
         folder, work = context.work_dir / name, context.work_dir / f"{name}.work"
         work.mkdir(parents=True)
-        quantized = precision.apply(chosen, prepared.graph, prepared.table)
+        correct = settings.repairs.bias_correction
+        quantized = precision.apply(chosen, prepared.graph, prepared.table, bias_correction=correct)
         model = strip_boundary(quantized) if settings.quantized_io else quantized
         ports = boundaries(quantized, model)
         path = work / "model_qdq.onnx"

@@ -73,9 +73,12 @@ def a16w8(graph: Graph) -> Precision:
     return Precision(scheme, _around(graph.model, ONLY_8_BIT), spaced=True)
 
 
-def apply(precision: Precision, graph: Graph, table: CalibrationTable) -> onnx.ModelProto:
+def apply(
+    precision: Precision, graph: Graph, table: CalibrationTable, *, bias_correction: bool = True
+) -> onnx.ModelProto:
     """Quantize a graph as Hexagon computes it."""
-    model = quantize(graph, table, precision.scheme, higher=precision.other, bias_correction=not precision.spaced)
+    correct = bias_correction and not precision.spaced
+    model = quantize(graph, table, precision.scheme, higher=precision.other, bias_correction=correct)
     narrow_operands(model, table, QNN_A8W8.activation)
     if precision.spaced:
         space_scales(model, graph.model)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from edgedeploy.calibration.dataset import Dataset
+from edgedeploy.calibration.repair import Repaired, Repairs, repaired
 from edgedeploy.calibration.session import Calibration
 from edgedeploy.exporters.snpe.checks import check_interface, check_ops
+from edgedeploy.exporters.snpe.precision import a8w8
 from edgedeploy.exporters.snpe.rewrites.apply import for_hexagon
 from edgedeploy.graph.graph import Graph
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from edgedeploy.progress import Progress
 
 
+NO_REPAIRS = Repairs()
+
+
 @dataclass(frozen=True)
 class Prepared:
     """The graph to quantize.
@@ -31,6 +36,7 @@ class Prepared:
         table: its calibration.
         rewrites: number of nodes rewritten, by kind.
         fed: the numpy dtype of inputs that are fed in another type than the captured graph's.
+        repairs: for the manifest, what equalization did.
 
     """
 
@@ -38,6 +44,7 @@ class Prepared:
     table: CalibrationTable
     rewrites: Mapping[str, int]
     fed: Mapping[str, str]
+    repairs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,14 @@ def as_fed(sample: Mapping[str, NDArray[np.generic]], fed: Mapping[str, str]) ->
     return {name: value.astype(fed[name]) if name in fed else value for name, value in sample.items()}
 
 
-def prepare(graph: Graph, calibration: Calibration, progress: Progress, *, allow_cpu_nodes: int = 0) -> Prepared:
+def prepare(
+    graph: Graph,
+    calibration: Calibration,
+    progress: Progress,
+    *,
+    allow_cpu_nodes: int = 0,
+    repairs: Repairs = NO_REPAIRS,
+) -> Prepared:
     """Check, rewrite and calibrate.
 
     The shared table serves where the rewrites left the graph alone; otherwise the rewritten graph, which has other
@@ -88,11 +102,17 @@ def prepare(graph: Graph, calibration: Calibration, progress: Progress, *, allow
     rewritten = for_hexagon(graph.model)
     own = Graph(rewritten.model, graph.batch_norms, graph.modules)
     check_ops(own, allow_cpu_nodes=allow_cpu_nodes)
-    only_weights = set(rewritten.applied) <= {"faint channel"}
-    if only_weights:
-        return Prepared(own, calibration.table, rewritten.applied, {})
     data: Dataset = calibration.data
     if rewritten.fed:
         data = Dataset(FedReader(data.reader, rewritten.fed), data.indices)
     again = Calibration(own, data, calibration.options, progress=progress)
-    return Prepared(own, again.table, rewritten.applied, rewritten.fed)
+    if repairs.equalize:
+        base = a8w8(own)
+        found = repaired(repairs, own, again, base.scheme, progress, base.other)
+    else:
+        only_weights = set(rewritten.applied) <= {"faint channel"}
+        found = Repaired(own, calibration if only_weights else again)
+    # Not `table_for`, which keeps min/max unless another method leads by 1 dB on held-back samples: EfficientNet-Lite0,
+    # A8W8, simulated on 300 photos, agrees with the float model on .990 at 23.1 dB by `auto`, on .983 at 22.2 dB by
+    # min/max. At 16 bits both are the same.
+    return Prepared(found.graph, found.calibration.table, rewritten.applied, rewritten.fed, found.details)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from edgedeploy.calibration import repair
 from edgedeploy.errors import InputError
 from edgedeploy.exporters.snpe.qnn.options import Hexagon
 
@@ -22,6 +23,7 @@ OPTIONS: dict[str, str] = {
     "simulator_samples": "how many samples the HTP simulator runs at most",
     "layer_errors": "true compares every layer with the Q/DQ simulation, on one sample",
     "simulator_timeout_s": "how long the simulator may take for one sample",
+    **repair.OPTIONS,
 }
 TOOLCHAINS = ("auto", "sdk", "onnxruntime-qnn")
 #: Lowest Hexagon version with a native float path (V73 on); below it a float subgraph has nowhere to run.
@@ -40,6 +42,7 @@ class Settings:
         quantized_io: integer inputs and outputs.
         allow_cpu_nodes: most ops that may stay on the CPU; 0 disables CPU fallback altogether.
         simulator_samples: 0 for as many as suit the model's size.
+        repairs: of accuracy.
 
     """
 
@@ -52,6 +55,7 @@ class Settings:
     simulator_samples: int = 0
     layer_errors: bool = False
     simulator_timeout_s: float = 300.0
+    repairs: repair.Repairs = field(default_factory=repair.Repairs)
 
 
 def settings_of(profile: DeviceProfile, options: Mapping[str, str]) -> Settings:
@@ -69,6 +73,7 @@ def settings_of(profile: DeviceProfile, options: Mapping[str, str]) -> Settings:
     if unknown:
         known = "; ".join(f"{key} ({meaning})" for key, meaning in OPTIONS.items())
         raise InputError(f"The Snapdragon backend has no option {', '.join(unknown)}.", remedy=f"Choose from: {known}.")
+    repairs, chosen = repair.Repairs.read(chosen)
     arch = profile.hardware.hexagon_arch
     if arch is None:
         raise InputError(
@@ -88,6 +93,7 @@ def settings_of(profile: DeviceProfile, options: Mapping[str, str]) -> Settings:
         simulator_samples=int(_number(chosen, "simulator_samples", 0)),
         layer_errors=_choice(chosen, "layer_errors", ("false", "true")) == "true",
         simulator_timeout_s=_number(chosen, "simulator_timeout_s", 300),
+        repairs=repairs,
     )
 
 

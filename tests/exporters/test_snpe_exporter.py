@@ -9,15 +9,20 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from quantizer_graphs import chain
 from snpe_nets import context, graph_of, images, small_cnn, weights
 
+from edgedeploy.calibration.dataset import ArrayDataset
+from edgedeploy.calibration.session import Calibration
 from edgedeploy.device_profiles.loader import load_profile
 from edgedeploy.errors import ExitCode, InputError, MissingToolError, UnsupportedOpError
 from edgedeploy.exporters.snpe import exporter as module
 from edgedeploy.exporters.snpe.dlc.reader import read_dlc
 from edgedeploy.exporters.snpe.exporter import SnpeExporter
+from edgedeploy.exporters.snpe.prepare import prepare
 from edgedeploy.exporters.snpe.settings import OPTIONS, settings_of
 from edgedeploy.interfaces import Rejection, Selection
+from edgedeploy.progress import NoProgress
 
 DATA = {"image": images(8, 3, 16, 16)}
 
@@ -179,6 +184,20 @@ def test_unknown_options_and_values_list_the_choices(tmp_path):
             settings_of(profile, options)
     with pytest.raises(InputError, match="which Hexagon"):
         settings_of(load_profile("raspberrypi4"), {})
+
+
+def test_repairs_are_options():
+    """Uneven channels are evened where that helps on held-back samples; the manifest gets the figures."""
+    graph = chain(uneven=True)
+    samples = np.random.default_rng(5).normal(size=(24, 3, 8, 8)).astype(np.float32)
+    repairs = settings_of(load_profile("snapdragon888"), {"equalize": "true", "bias_correction": "false"}).repairs
+    assert (repairs.equalize, repairs.bias_correction) == (True, False)
+    calibration = Calibration(graph, ArrayDataset({"x": samples}))
+    plain = prepare(graph, calibration, NoProgress())
+    even = prepare(graph, calibration, NoProgress(), repairs=repairs)
+    assert not plain.repairs
+    facts = even.repairs["equalization"]
+    assert facts["applied"] == (facts["sqnr_db_after"] > facts["sqnr_db_before"])
 
 
 def test_every_snapdragon_profile_is_whole():
