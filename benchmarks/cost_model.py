@@ -15,16 +15,18 @@ from pathlib import Path
 
 import numpy as np
 from cost_model_cache import load_facts
-from cost_model_families import TINY, architecture, frozen_set, gather
+from cost_model_families import CPU_FLOAT, CPU_INT8, TINY, AroundFloat, architecture, frozen_set, gather, stacks_of
 from cost_model_fit import Bench, Errors, cross_validate, fit_family, table
-from scipy.optimize import least_squares
+from cost_model_protocols import by_core_and_clock, known_stack, two_way, unknown_stack
+from scipy.optimize import least_squares, nnls
 from scipy.stats import spearmanr
+
+from edgedeploy.targets.cost.precision import INT8
 
 #: What was asked of each family: (leave-one-model-out, leave-one-family-out), median / 90th percentile, %.
 GOALS = {
     "Snapdragon NPU, float": ((12, 38), (17, 48)),
     "Snapdragon NPU, w8a8": ((14, 48), (17, 48)),
-    "Cortex-M, int8": ((8, 22), None),
     "Jetson GPU, TensorRT int8": ((20, None), None),
     "iPhone Neural Engine (A14), float16": ((10, 20), None),
     "CPU, ncnn float": ((14, 42), None),
@@ -114,18 +116,24 @@ def ranks(errors: Errors, logs: np.ndarray) -> tuple[float, float]:
     return (float(np.median(found)), float(min(found))) if found else (float("nan"), float("nan"))
 
 
-def report(family, rows, facts, frozen: set[str], show_frozen: bool) -> None:
+#: Of Cortex-M: known software stack, unknown software stack.
+STACK_GOALS = (8, 22), (15, 35)
+
+
+def report(family, rows, facts, frozen: set[str], show_frozen: bool, around: AroundFloat | None = None) -> None:
     hub = family.form == "npu"
     found = table(rows, (lambda name: architecture(name) in frozen) if hub else (lambda name: False))
     bench = Bench(family, facts, found.networks)
     print(f"\n{family.name}: {len(found.networks)} networks, {len(found.devices)} devices")
     goals = GOALS.get(family.name, (None, None))
-    lomo = cross_validate(family, bench, found.logs, found.networks)
+    stacks = stacks_of(family, found.devices)
+    given = {"stacks": stacks, "around": around}
+    lomo = cross_validate(family, bench, found.logs, found.networks, **given)
     _line("leave one model out", lomo, goals[0])
     groups = [architecture(name) for name in found.networks]
     if len(set(groups)) > 4:
-        _line("leave one family out, per device", cross_validate(family, bench, found.logs, groups), goals[1])
-        shared = cross_validate(family, bench, found.logs, groups, shared=True)
+        _line("leave one family out, per device", cross_validate(family, bench, found.logs, groups, **given), goals[1])
+        shared = cross_validate(family, bench, found.logs, groups, shared=True, **given)
         _line("leave one family out, shared x scale", shared, goals[1])
     for name, errors in baselines(family, facts, found).items():
         _line(f"baseline: {name}", errors, None)
@@ -134,13 +142,27 @@ def report(family, rows, facts, frozen: set[str], show_frozen: bool) -> None:
     print(f"  rank correlation: median {median:.3f}, worst device {worst:.3f}")
     print(f"  90 % band ×/÷{lomo.band90():.2f}, covers {coverage(lomo.errors):.0%} of held-out rows")
     if family is TINY:
-        energy(rows, found, lomo)
+        _stacks(family, bench, found, stacks)
+    if any(row.energy_mj for row in rows):
+        energy(rows, found, lomo, facts)
     if hub and show_frozen:
         _frozen(family, rows, facts, frozen, found, bench, lomo, goals[1])
 
 
-def energy(rows, found, lomo: Errors) -> None:
-    """Energy of a held-out network: the board's power on the others times predicted, and measured, latency."""
+def _stacks(family, bench, found, stacks) -> None:
+    known, unknown = (rule(family, bench, found, stacks) for rule in (known_stack, unknown_stack))
+    for name, errors, goal in (("known", known, STACK_GOALS[0]), ("unknown", unknown, STACK_GOALS[1])):
+        _line(f"{name} software stack", errors, goal)
+        print(f"    90 % band ×/÷{errors.band90():.2f}, covers {coverage(errors.errors):.0%} of held-out rows")
+    _line("known software stack, no model: two-way", two_way(found, stacks), None)
+    _line("unknown stack, core and clock alone", by_core_and_clock(found), None)
+
+
+def energy(rows, found, lomo: Errors, facts) -> None:
+    """Energy of a held-out network: the board's power on the others times predicted, and measured, latency.
+
+    Beside it stands energy from multiply-accumulates and bytes, fitted on the board's other networks.
+    """
     power = {(row.device, row.network): np.log(row.energy_mj / row.latency_ms) for row in rows if row.energy_mj}
     predicted, measured = [], []
     for (device, network), truth in power.items():
@@ -149,8 +171,28 @@ def energy(rows, found, lomo: Errors) -> None:
             miss = np.mean(rest) - truth
             measured.append(miss)
             predicted.append(miss + lomo.errors[found.devices.index(device), found.networks.index(network)])
+    _line("energy, MACs and bytes", _energy_of_work(rows, facts), (15, None))
     for name, errors in (("predicted", predicted), ("measured", measured)):
         _line(f"energy, from {name} latency", Errors(np.array([errors]), np.array([errors])), (15, None))
+
+
+def _energy_of_work(rows, facts) -> Errors:
+    """Energy as pJ a multiply-accumulate and pJ a byte, from the board's other networks."""
+    boards: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row.energy_mj:
+            boards.setdefault(row.device, {})[row.network] = row.energy_mj
+    misses = []
+    for found in boards.values():
+        work = {name: np.array([sum(op.macs for op in facts[name]), sum(_bytes(op, INT8) for op in facts[name])], float)
+                for name in found}  # fmt: skip
+        for held, truth in found.items():
+            rest = [name for name in found if name != held]
+            if len(rest) > 1:
+                scale = np.array([found[name] for name in rest])
+                rates, _ = nnls(np.array([work[name] for name in rest]) / scale[:, None], np.ones(len(rest)))
+                misses.append(np.log(work[held] @ rates / truth))
+    return Errors(np.array([misses]), np.array([misses]))
 
 
 def _frozen(family, rows, facts, frozen, found, bench, lomo, goal) -> None:
@@ -190,11 +232,14 @@ def main() -> None:
     arguments = parser.parse_args()
     facts = load_facts(arguments.cache)
     frozen = frozen_set()
-    for family, rows in gather(arguments.folder, arguments.wheel, facts):
+    families = gather(arguments.folder, arguments.wheel, facts)
+    float_rows = next(rows for family, rows in families if family is CPU_FLOAT)
+    for family, rows in families:
         if arguments.only not in family.name:
             continue
         if rows:
-            report(family, rows, facts, frozen, arguments.frozen)
+            around = AroundFloat(float_rows, facts) if family is CPU_INT8 else None
+            report(family, rows, facts, frozen, arguments.frozen, around)
         else:
             print(f"\n{family.name}: skipped, its table is neither in {arguments.folder} nor in {arguments.wheel}")
 

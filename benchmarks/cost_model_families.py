@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
-from cost_model_fit import Family, frozen_families
+import numpy as np
+from cost_model_fit import Bench, Family, Fit, fit_family, frozen_families, table
 from cost_model_more_networks import MORE
 from cost_model_networks import NETWORKS, hub
-from cost_model_rows import Row, cpu_rows, hub_rows, iphone_rows, jetson_rows, tiny_rows
+from cost_model_rows import Row, cpu_rows, gpu_rows, hub_rows, iphone_rows, jetson_rows, tiny_rows
 
 from edgedeploy.targets.cost.precision import FLOAT16, FLOAT32, INT8, INT16
 
@@ -18,29 +19,63 @@ _THIN = {"float": {"qcs6490"}, "w8a8": set(), "w8a16": set()}
 NPU_FLOAT = Family("Snapdragon NPU, float", "npu", FLOAT16, (100, 0.1, 1.5, 5000, 50, 50, 35, 2))
 NPU_INT8 = Family("Snapdragon NPU, w8a8", "npu", INT8, (100, 0.1, 1.2, 16000, 70, 50, 35, 2))
 NPU_INT16 = Family("Snapdragon NPU, w8a16", "npu", INT16, (100, 0.1, 1.5, 8000, 60, 50, 35, 2))
-_NO_ATTENTION = (1, 0.1, 1, 1, 0.5, 1, 0.7, 0.1)
+#: A Cortex-M has no start-up to speak of and no attention in its four networks: those stay at their priors.
 TINY = Family(
-    "Cortex-M, int8", "mcu", INT8, (50, 0.01, 20, 0.07, 0.04, 0.004, 1.5, 1), (1, 0.1, 0.7, 1, 0.5, 0.7, 0.5, 0.1), 0.3
+    "Cortex-M, int8",
+    "mcu",
+    INT8,
+    (50, 0.01, 20, 0.07, 0.04, 0.01, 1.5, 1),
+    (1, 0.01, 0.7, 1, 1, 1, 0.5, 0.01),
+    shrink=0.05,
+    noise=0.05,
 )
 IPHONE = Family(
     "iPhone Neural Engine (A14), float16",
     "ane",
     FLOAT16,
     (400, 0.01, 0.5, 3000, 40, 200, 1.5, 1.5),
-    (0.7, 0.1, 0.5, 1, 0.7, 0.5, 0.3, 0.3),
+    (0.7, 0.1, 0.5, 1, 0.7, 0.5, 0.3, 0.5),
 )
+#: Rates start at the boards' mean peak, and at 60 % of their mean bandwidth.
 JETSON = Family(
     "Jetson GPU, TensorRT int8",
     "gpu",
     INT8,
-    (150, 0.02, 4, 15000, 80, 80, 8, 2),
-    (0.5, 0.3, 0.7, 1, 0.5, 0.5, 0.3, 0.3),
-    0.25,
+    (100, 0.05, 5, 13500, 60, 100, 8, 2),
+    (0.5, 0.1, 0.5, 1, 1, 1, 0.3, 0.3),
+    shrink=0.4,
 )
+GPU = Family("GPU, ncnn float16", "gpu", FLOAT16, (500, 0.01, 50, 200, 20, 10, 4, 2), (1, 0.01, 1, 1, 1, 1, 0.7, 0.7))
 CPU_FLOAT = Family(
-    "CPU, ncnn float", "cpu", replace(FLOAT32, weight_bytes=2), (100, 0.01, 5, 60, 10, 5, 2, 1.5), _NO_ATTENTION
+    "CPU, ncnn float", "cpu", FLOAT32, (100, 0.01, 5, 60, 10, 5, 2, 2), (1, 0.01, 1, 1, 1, 1, 0.7, 0.7), shrink=0.7
 )
-CPU_INT8 = Family("CPU, ncnn int8", "cpu", INT8, (100, 0.01, 5, 90, 10, 5, 2, 1.5), _NO_ATTENTION)
+#: Factors on the same machines in float: about 1.5 times the multiply-accumulates; activations of a byte, not four;
+#: weights of a byte, not the two that ncnn keeps in float (and the model counts as four).
+CPU_INT8 = Family(
+    "CPU, ncnn int8", "cpu", INT8, (1, 1, 1, 1.5, 0.5, 0.25, 1, 1), (1, 0.01, 1, 1, 1, 1, 0.7, 0.1), shrink=0.5
+)
+
+
+def stacks_of(family: Family, devices: Sequence[str]) -> list[str]:
+    """The software stack of each Cortex-M board; empty for other families, whose devices have one each."""
+    return ["|".join(device.split("|")[:2]) for device in devices] if family is TINY else []
+
+
+class AroundFloat:
+    """The CPUs' float fit without some networks: what their int8 fit is shrunk towards."""
+
+    def __init__(self, rows: Sequence[Row], facts) -> None:
+        self._table = table(rows)
+        self._bench = Bench(CPU_FLOAT, facts, self._table.networks)
+        self._full = fit_family(CPU_FLOAT, self._bench, self._table.logs)
+
+    def __call__(self, held: set[str]) -> Fit:
+        """The fit without the networks of these names."""
+        if not held:
+            return self._full
+        logs = self._table.logs.copy()
+        logs[:, [name in held for name in self._table.networks]] = np.nan
+        return fit_family(CPU_FLOAT, self._bench, logs, self._full)
 
 
 def gather(folder: Path, wheel: Path, facts) -> list[tuple[Family, list[Row]]]:
@@ -57,6 +92,7 @@ def gather(folder: Path, wheel: Path, facts) -> list[tuple[Family, list[Row]]]:
             lambda path: [row for row in iphone_rows(path, facts) if row.device == "iphone-A14"],
         ),
         (JETSON, "jetson_rpi_mlperf.csv", jetson_rows),
+        (GPU, "cpu_gpu_ncnn.csv", lambda path: gpu_rows(path, facts)),
         (CPU_FLOAT, "cpu_gpu_ncnn.csv", lambda path: cpu_rows(path, integer=False, networks=facts)),
         (CPU_INT8, "cpu_gpu_ncnn.csv", lambda path: cpu_rows(path, integer=True, networks=facts)),
     )

@@ -1,13 +1,14 @@
 """Robust log-space fits of the latency coefficients, shrunk towards the family's geometric-mean device.
 
 First one set of coefficients is fitted to the geometric mean of all devices of a family, with wide log-normal priors;
-then each device is shrunk towards it, moved by the device's mean speed. The same functions serve the fit that goes
-into the profiles and the cross-validation.
+then each device is shrunk towards it, moved by the device's mean speed. Where devices share software stacks, the stack
+stands between the two. The same functions serve the fit that goes into the profiles and the cross-validation.
 """
 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,6 @@ NAMES = (
 #: Coefficients that are times grow with a slow device, rates shrink.
 _TIMES, _RATES = [0, 1, 2], [3, 4, 5]
 _KNEE = 0.25  # residuals beyond 25 % count linearly, so that one odd row cannot bend a device
-_NOISE = 0.2
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class Family:
 
     Attributes:
         start, width: prior medians and log-standard-deviations of the geometric-mean device, in `NAMES` order.
-        shrink: log-standard-deviation of a device around the mean device.
+        shrink: log-standard-deviation of a device around the mean device (around its stack, where there are stacks).
+        stack_shrink: of a stack around the mean device.
+        noise: log-standard-deviation of a measurement around the model.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Family:
     start: tuple[float, ...]
     width: tuple[float, ...] = (1, 1, 1, 1, 1, 1, 0.7, 0.5)
     shrink: float = 0.35
+    stack_shrink: float = 1.0
+    noise: float = 0.2
 
 
 class Bench:
@@ -54,8 +58,9 @@ class Bench:
         works = [work(facts[name], layers(facts[name]), FORMS[family.form], family.precision) for name in networks]
         self.networks = list(networks)
         self.owner = np.concatenate([np.full(len(item.macs), index) for index, item in enumerate(works)])
-        self.macs, self.vector, self.memory, self.unit = (
-            np.concatenate([getattr(item, key) for item in works]) for key in ("macs", "vector", "memory", "unit")
+        self.macs, self.vector, self.memory, self.calls, self.unit = (
+            np.concatenate([getattr(item, key) for item in works])
+            for key in ("macs", "vector", "memory", "calls", "unit")
         )
         self.io_kb = np.array([item.io_kb for item in works])
         self.depthwise, self.attention = self.unit == 2, self.unit == 1
@@ -65,7 +70,7 @@ class Bench:
         fixed, io, op, compute, memory, vector, depthwise, attention = np.exp(logs)
         ratio = np.where(self.depthwise, depthwise, np.where(self.attention, attention, 1.0))
         busy = self.macs * ratio / (compute * 1e3) + self.vector / (vector * 1e3)
-        each = np.maximum(busy, self.memory / (memory * 1e3)) + op
+        each = np.maximum(busy, self.memory / (memory * 1e3)) + op * self.calls
         return np.bincount(self.owner, each, minlength=len(self.io_kb)) + fixed + io * self.io_kb
 
 
@@ -92,44 +97,101 @@ def table(rows: Iterable[Row], exclude: Callable[[str], bool] = lambda name: Fal
         return Table(devices, networks, np.where(count > 0, total / count, np.nan))
 
 
+#: Log coefficients of a mean device (8,) and of each device (devices, 8).
+Fit = tuple[np.ndarray, np.ndarray]
+
+
 def fit_family(
-    family: Family, bench: Bench, logs: np.ndarray, start: tuple[np.ndarray, np.ndarray] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+    family: Family,
+    bench: Bench,
+    logs: np.ndarray,
+    start: Fit | None = None,
+    *,
+    stacks: Sequence[str] = (),
+    around: Fit | None = None,
+) -> Fit:
     """Fit the mean device and every device; columns of ``logs`` that are all NaN are left out.
+
+    Args:
+        start: where the solver starts; the solution does not depend on it.
+        stacks: the software stack of each device, where several devices share one.
+        around: the same devices in another precision; then ``family.start`` is a factor on their mean, and a device
+            differs from the mean as it does there.
 
     Returns:
         log coefficients of the mean device (8,) and of each device (devices, 8).
     """
     seen = ~np.isnan(logs).all(0)
     speed = _speeds(logs)
-    mean = np.nanmean(logs[:, seen] - speed[:, None], 0)
-    centre = _fit(bench, np.flatnonzero(seen), mean, np.log(family.start), np.array(family.width), start and start[0])
+    centre_prior = np.log(family.start) + (around[0] if around else 0)
+    width, shrink = np.array(family.width), np.minimum(family.shrink, family.width)
+    level = _stack_means(logs - speed[:, None], stacks) if stacks else logs - speed[:, None]
+    mean = np.nanmean(level[:, seen], 0)
+    centre = _fit(bench, np.flatnonzero(seen), mean, centre_prior, width, family.noise, start and start[0])
+    if len(logs) == 1 and not around:
+        return centre, centre[None]  # one device is its own mean: it must not count twice
+    if around:
+        priors = centre + around[1] - around[0]
+    elif stacks:
+        priors = _stack_priors(family, bench, logs, speed, centre, stacks)
+    else:
+        priors = np.array([_at_speed(centre, slower) for slower in speed])
     devices = []
     for index, row in enumerate(logs):
-        prior = centre.copy()
-        prior[_TIMES] += speed[index]
-        prior[_RATES] -= speed[index]
         known = np.flatnonzero(~np.isnan(row))
-        shrink = np.full(len(NAMES), family.shrink)
-        devices.append(_fit(bench, known, row[known], prior, shrink, start and start[1][index]))
+        first = start and start[1][index]
+        devices.append(_fit(bench, known, row[known], priors[index], shrink, family.noise, first))
     return centre, np.array(devices)
+
+
+def _at_speed(logs: np.ndarray, slower: float) -> np.ndarray:
+    """The same device, slower by that log factor: times grow, rates shrink."""
+    moved = logs.copy()
+    moved[_TIMES] += slower
+    moved[_RATES] -= slower
+    return moved
+
+
+def _stack_means(level: np.ndarray, stacks: Sequence[str]) -> np.ndarray:
+    """One row a stack, so that a stack on many boards does not count many times."""
+    names = np.array(stacks)
+    with np.errstate(all="ignore"):
+        return np.array([np.nanmean(level[names == name], 0) for name in sorted(set(stacks))])
+
+
+def _stack_priors(family, bench, logs, speed, centre, stacks) -> np.ndarray:
+    """Each device's prior: its stack, fitted to the mean of the stack's boards, at the board's speed."""
+    priors = np.empty((len(logs), len(NAMES)))
+    names = np.array(stacks)
+    width = np.minimum(family.stack_shrink, family.width)
+    for name in sorted(set(stacks)):
+        boards = np.flatnonzero(names == name)
+        own = _speeds(logs[boards])
+        with np.errstate(all="ignore"):
+            mean = np.nanmean(logs[boards] - own[:, None], 0)
+        known = np.flatnonzero(~np.isnan(mean))
+        prior = _at_speed(centre, speed[boards].mean())
+        stack = _fit(bench, known, mean[known], prior, width, family.noise, None)
+        priors[boards] = [_at_speed(stack, slower) for slower in own]
+    return priors
 
 
 def _speeds(logs: np.ndarray) -> np.ndarray:
     """Log slowness of each device against the mean, from the networks they share (two-way means, iterated)."""
     speed = np.zeros(len(logs))
     for _ in range(20):
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a held-out network has no mean
             network = np.nanmean(logs - speed[:, None], 0)
             speed = np.nanmean(logs - network, 1)
     return speed - speed.mean()
 
 
-def _fit(bench, index, logs, prior, width, start) -> np.ndarray:
+def _fit(bench, index, logs, prior, width, noise, start) -> np.ndarray:
     def residuals(p):
         miss = np.log(bench.predict(p)[index]) - logs
         soft = np.sign(miss) * _KNEE * np.sqrt(2 * (np.sqrt(1 + (miss / _KNEE) ** 2) - 1))
-        return np.concatenate([soft / _NOISE, (p - prior) / width])
+        return np.concatenate([soft / noise, (p - prior) / width])
 
     return least_squares(residuals, prior if start is None else start, method="lm", max_nfev=300).x
 
@@ -156,20 +218,34 @@ class Errors:
         return float(np.exp(np.quantile(np.abs(self.flat), 0.9)))
 
 
-def cross_validate(family: Family, bench: Bench, logs: np.ndarray, groups: Sequence[str], *, shared=False) -> Errors:
+def cross_validate(
+    family: Family,
+    bench: Bench,
+    logs: np.ndarray,
+    groups: Sequence[str],
+    *,
+    shared=False,
+    stacks: Sequence[str] = (),
+    around: Callable[[set[str]], Fit] | None = None,
+) -> Errors:
     """Leave out all networks of one group at a time, in the mean device and in every device.
 
     Args:
         groups: by network: its own name (leave-one-model-out) or its architecture family.
         shared: one shape for all devices, each with a scale of its own.
+        stacks: see `fit_family`.
+        around: the fit in the other precision without the networks of these names.
     """
-    full = fit_family(family, bench, logs)
+    full = None if stacks else fit_family(family, bench, logs, around=around(set()) if around else None)
     predicted = np.full_like(logs, np.nan)
     for group in sorted(set(groups)):
         held = np.array([item == group for item in groups])
         masked = logs.copy()
         masked[:, held] = np.nan
-        centre, devices = fit_family(family, bench, masked, full)
+        names = {name for name, out in zip(bench.networks, held, strict=True) if out}
+        centre, devices = fit_family(
+            family, bench, masked, full, stacks=stacks, around=around(names) if around else None
+        )
         if shared:
             base = np.log(bench.predict(centre))
             offset = np.nanmean(masked - base, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,21 +80,47 @@ def _on_npu(found) -> bool:
     )
 
 
+#: Boards of MLPerf Tiny: what a row's names contain, board, core, MHz. The table's own clocks are not always right.
+_BOARDS = (
+    ("L4R5ZI-P", "STM32L4R5", "M4", 120), ("L4R5", "STM32L4R5", "M4", 120), ("H7A3", "STM32H7A3", "M7", 280),
+    ("U575", "STM32U575", "M33", 160), ("U585", "STM32U585", "M33", 160), ("F746", "STM32F746", "M7", 216),
+    ("CY8CPROTO", "PSoC 62", "M4", 150), ("NRF5340", "nRF5340", "M33", 128), ("G0B1", "STM32G0B1", "M0+", 64),
+    ("RA6M4", "RA6M4", "M33", 200), ("XG24", "xG24", "M33", 78),
+)  # fmt: skip
+
+
 def tiny_rows(folder: Path) -> list[Row]:
-    """MLPerf Tiny on Cortex-M; a device is one (vendor, board, round): its software stack at one version."""
-    rows = {}
+    """MLPerf Tiny on Cortex-M; a device is "vendor|version|board|core|MHz": a board under one release of a stack.
+
+    Submitters of microTVM share its stack; a board under a stack that lacks one of the four networks is left out.
+    """
+    devices: dict[str, list[Row]] = {}
     for line in _read(folder / "mcu_mlperf_tiny.csv"):
-        core = re.search(r"Cortex-M(\d+)", line["processor"].replace("®", ""))
-        if not core or not line["latency_ms"] or "float" in line["system_id"] or "max_perf" in line["system_id"]:
+        name = " ".join((line["implementation"] or line["system_id"], line["board"])).upper()
+        found = next((board[1:] for board in _BOARDS if board[0] in name), None)
+        if not found or not line["latency_ms"] or "FLOAT" in name or "MAX_PERF" in name:
             continue
-        stack = line["submitter"] + " " + line["system_id"]
-        device = f"{stack}/{line['round']}/M{core[1]}/{line['processor_freq'].split()[0]}/{line['implementation']}"
+        device = "|".join((*_stack(line), *map(str, found)))
         energy = float(line["energy_uj_per_inf"] or 0) / 1e3
-        rows[device, line["benchmark"]] = Row(device, f"tiny-{line['benchmark']}", float(line["latency_ms"]), energy)
-    devices = {}
-    for (device, _), row in rows.items():
+        row = Row(device, f"tiny-{line['benchmark']}", float(line["latency_ms"]), energy)
         devices.setdefault(device, []).append(row)
-    return [row for found in devices.values() if len(found) == 4 for row in found]
+    return [row for rows in devices.values() if len({row.network for row in rows}) == 4 for row in rows]
+
+
+def _stack(line: dict[str, str]) -> tuple[str, str]:
+    """Vendor of the software, and its release."""
+    name = f"{line['system_id']} {line['implementation']}".upper()
+    if "MICROTVM" in name:
+        return "microTVM", "native" if "NATIVE" in name else "CMSIS-NN"
+    if line["submitter"] == "Krai":
+        return "STMicroelectronics", f"X-CUBE-AI {line['system_id'][-3:]}, Krai"
+    if line["submitter"] == "Skymizer":
+        return "Skymizer", line["system_id"].rsplit("-", 1)[-1]
+    return line["submitter"], line["round"]
+
+
+#: Rows that say how large a text encoder is, not which it is.
+_TEXT_ENCODERS = {"63.4": "CLIP text 63M", "123.6": "CLIP text 124M"}
 
 
 def iphone_rows(folder: Path, networks) -> list[Row]:
@@ -105,10 +130,16 @@ def iphone_rows(folder: Path, networks) -> list[Row]:
         if line["precision"] != "fp16" or not line["latency_ms"]:
             continue
         name, config = line["model"], line["config"]
-        if config == "image encoder":
-            name = _SAME_ENCODER.get(name, name) + " image"
+        if config == "text encoder":
+            name = _TEXT_ENCODERS.get(line["params_m"], "")
+        elif config == "image encoder":
+            name = (
+                "MobileCLIP-B image"
+                if "CLIP-B" in name or "CLIP2-B" in name
+                else f"{_SAME_ENCODER.get(name, name)} image"
+            )
         name = {"MobileNetv2-1.0": "mobilenet_v2", "MobileNetv3-small": "mobilenet_v3_small"}.get(name, name)
-        if name in networks and config != "text encoder":
+        if name in networks:
             rows.append(Row(f"iphone-{line['chip'].split()[0]}", name, float(line["latency_ms"])))
     return rows
 
@@ -121,35 +152,50 @@ def jetson_rows(folder: Path) -> list[Row]:
         "Orin_NX_TRT": "orin-nx",
         "Orin_TRT": "agx-orin",
     }
-    names = {"resnet50": "resnet50", "bert-99": "bert-large"}
+    names = {"bert-99": "bert-large", "3d-unet-99": "3d-unet-brats"}
+    known = {"resnet50", "ssd-mobilenet", "ssd-resnet34", *names.values()}
     rows = []
     for line in _read(folder / "jetson_rpi_mlperf.csv"):
         base = line["system_id"].removesuffix("_MaxQ")
-        latency = line["latency_p50_ms"] or line["latency_mean_ms"]
-        if base in systems and line["scenario"] == "SingleStream" and line["model"] in names and latency:
+        name = names.get(line["model"], line["model"])
+        # From v2.0 on 3d-unet is another network on scans of every size.
+        another = name == "3d-unet-brats" and line["round"] not in ("v0.7", "v1.0", "v1.1")
+        if base in systems and line["scenario"] == "SingleStream" and name in known and not another:
             maxq = "-maxq" if line["system_id"].endswith("_MaxQ") else ""
             energy = float(line["energy_per_query_mj"] or 0)
-            rows.append(Row(systems[base] + maxq, names[line["model"]], float(latency), energy))
+            rows.append(Row(systems[base] + maxq, name, float(line["latency_mean_ms"]), energy))
     return rows
+
+
+#: ncnn's names for networks that other tables have too.
+_NCNN_NAMES = {"shufflenet_v2": "shufflenet_v2_x1_0", "mobilenet_v3": "mobilenet_v3_large"}
 
 
 def cpu_rows(folder: Path, *, integer: bool, networks) -> list[Row]:
     """Ncnn on CPUs; a device is (machine, threads)."""
-    names = {
-        "shufflenet_v2": "shufflenet_v2_x1_0",
-        "mobilenet_v3": "mobilenet_v3_large",
-        "googlenet": "",
-    }
-    rows = []
+    return [
+        Row(f"{line['device_section'][:60]}/{line['num_threads']}", name, latency)
+        for line, name, latency in _ncnn(folder, networks)
+        if line["backend"] == "CPU" and line["model"].endswith("_int8") == integer
+    ]
+
+
+def gpu_rows(folder: Path, networks) -> list[Row]:
+    """Ncnn through Vulkan on phone and Jetson GPUs, float16."""
+    return [
+        Row(line["gpu_name"] + ("" if "Orin Nano" not in line["device_section"] else " Nano"), name, latency)
+        for line, name, latency in _ncnn(folder, networks)
+        if line["backend"] == "GPU_vulkan" and not line["model"].endswith("_int8")
+    ]
+
+
+def _ncnn(folder: Path, networks):
     for line in _read(folder / "cpu_gpu_ncnn.csv"):
-        latency = line["latency_avg_ms"] or line["latency_min_ms"]
-        if line["backend"] != "CPU" or not latency or line["model"].endswith("_int8") != integer:
-            continue
         plain = line["model"].removesuffix("_int8")
-        name = names.get(plain, plain)
-        if name in networks:
-            rows.append(Row(f"{line['device_section'][:60]}/{line['num_threads']}", name, float(latency)))
-    return rows
+        name = _NCNN_NAMES.get(plain, plain)
+        latency = line["latency_avg_ms"] or line["latency_min_ms"]
+        if latency and name in networks:
+            yield line, name, float(latency)
 
 
 def _read(path: Path) -> list[dict[str, str]]:

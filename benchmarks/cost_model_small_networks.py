@@ -1,10 +1,15 @@
-"""Networks of the microcontroller, iPhone, Jetson and CPU tables: MLPerf Tiny's by hand, the rest from timm."""
+"""Networks of the microcontroller, iPhone, Jetson and CPU tables: MLPerf Tiny's by hand, the rest from timm.
+
+ncnn's own and MLPerf Inference's stand in files of their own.
+"""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
-from cost_model_networks import IMAGE, _bert, _hf, _own, _timm, _tv
+from cost_model_mlperf_networks import MLPERF
+from cost_model_ncnn_networks import NCNN
+from cost_model_networks import IMAGE, _hf, _own, _timm, _tv
 from torch import nn
 
 
@@ -60,7 +65,16 @@ class _ResNet8(nn.Module):
 
 
 _256 = (1, 3, 256, 256)
-_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+
+
+def _clip_text(width):
+    """CLIP's text encoder at a width of 64 a head, 12 layers, 77 tokens."""
+    return _hf(
+        ("CLIPTextConfig", "CLIPTextModelWithProjection"), ((1, 77, "ids"),),
+        vocab_size=49408, hidden_size=width, intermediate_size=4 * width, num_attention_heads=width // 64,
+        projection_dim=width,
+    )  # fmt: skip
+
 
 SMALL = {
     "tiny-ad": ("autoencoder", *_own(_autoencoder, (1, 640))),
@@ -68,13 +82,10 @@ SMALL = {
     "tiny-ic": ("resnet8", *_own(_ResNet8, (1, 3, 32, 32))),
     "tiny-vww": ("mobilenet_v1", *_own(lambda: _mobilenet_v1(0.25, 2), (1, 3, 96, 96))),
     "mobilenet": ("mobilenet", *_own(_mobilenet_v1, IMAGE)),
-    "alexnet": ("alexnet", *_tv("alexnet", (1, 3, 227, 227))),
     "vgg16": ("vgg", *_tv("vgg16")),
     "efficientnetv2_b0": ("efficientnet", *_timm("tf_efficientnetv2_b0")),
     "regnety_400m": ("regnet", *_timm("regnety_004")),
     "shufflenet_v2_x1_0": ("shufflenet", *_tv("shufflenet_v2_x1_0")),
-    "vision_transformer": ("vit", *_timm("vit_base_patch16_384", (1, 3, 384, 384))),
-    "bert-large": ("bert", *_bert(384, "BertForQuestionAnswering", **_LARGE)),
     **{f"MobileOne-S{i}": ("mobileone", *_timm(f"mobileone_s{i}")) for i in (0, 1, 3, 4)},
     **{
         f"FastViT-{size}": ("fastvit", *_timm(f"fastvit_{size.lower()}", _256))
@@ -92,6 +103,10 @@ SMALL = {
     },
     "MobileCLIP-S1 image": ("mobileclip", *_timm("fastvit_mci1", _256, num_classes=512)),
     "MobileCLIP-L/14 image": ("vit", *_timm("vit_large_patch14_clip_224", num_classes=768)),
-    "CLIP text 77": ("cliptext", *_hf(("CLIPTextConfig", "CLIPTextModel"), ((1, 77, "ids"),))),
+    "MobileCLIP-B image": ("vit", *_timm("vit_base_mci_224", num_classes=512)),
+    "CLIP text 63M": ("cliptext", *_clip_text(512)),
+    "CLIP text 124M": ("cliptext", *_clip_text(768)),
     "MobileViTv2-1.0": ("mobilevit", *_timm("mobilevitv2_100", _256)),
+    **NCNN,
+    **MLPERF,
 }  # fmt: skip

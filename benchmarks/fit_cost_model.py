@@ -20,14 +20,17 @@ from cost_model_cache import load_facts
 from cost_model_families import (
     CPU_FLOAT,
     CPU_INT8,
+    GPU,
     IPHONE,
     JETSON,
     NPU_FLOAT,
     NPU_INT8,
     NPU_INT16,
     TINY,
+    AroundFloat,
     architecture,
     gather,
+    stacks_of,
 )
 from cost_model_fit import NAMES, Bench, Errors, Family, cross_validate, fit_family, table
 from cost_model_rows import iphone_rows
@@ -35,17 +38,17 @@ from cost_model_rows import iphone_rows
 from edgedeploy.device_profiles.loader import load_profile
 
 SCRIPT = "benchmarks/fit_cost_model.py"
-FITTED_AT = "2026-11-21"
+FITTED_AT = "2026-11-22"
 _HUB = "AI Hub (qai-hub-models 0.65.0, QAIRT 2.50, qnn_dlc, every layer on the NPU)"
-_TINY_M4 = r"^OctoML .*/v1\.0/M4/|^Krai NUCLEO-L4R5ZI_MICROTVM-CMSIS-NN/"
-_TINY_M33 = r"^Krai NRF5340-DK_MICROTVM-CMSIS-NN/"
+_TINY_M4 = r"^microTVM\|CMSIS-NN\|STM32L4R5"
+_TINY_M33 = r"^microTVM\|CMSIS-NN\|nRF5340"
 _CMSIS = "MLPerf Tiny, microTVM with CMSIS-NN"
 
 
 class Fitted:
     """Coefficients of one family: by device, with the cross-validated errors."""
 
-    def __init__(self, family: Family, rows, facts) -> None:
+    def __init__(self, family: Family, rows, facts, around: AroundFloat | None = None) -> None:
         self.family = family
         self.table = table(rows)
         bench = Bench(family, facts, self.table.networks)
@@ -53,8 +56,9 @@ class Fitted:
         # An unseen architecture is what a user brings, so its band is the one to state where there are enough.
         self.by_family = len(set(groups)) > 4
         held = groups if self.by_family else self.table.networks
-        self.errors: Errors = cross_validate(family, bench, self.table.logs, held)
-        _, logs = fit_family(family, bench, self.table.logs)
+        stacks = stacks_of(family, self.table.devices)
+        self.errors: Errors = cross_validate(family, bench, self.table.logs, held, stacks=stacks, around=around)
+        _, logs = fit_family(family, bench, self.table.logs, stacks=stacks, around=around(set()) if around else None)
         self.devices = dict(zip(self.table.devices, logs, strict=True))
 
     def band(self) -> float:
@@ -160,11 +164,12 @@ def phone_energy(folder: Path, device: str) -> dict | None:
 def microcontrollers(fit: Fitted, rows) -> dict[str, str]:
     """Profiles run TensorFlow Lite Micro with CMSIS-NN kernels: the nearest published stack has the same kernels."""
     m4, m33, band = fit.match(_TINY_M4), fit.match(_TINY_M33), fit.band()
-    for_m7, for_m4 = fit.match(r"plumerai .*F746.*/M7/"), fit.match(r"plumerai NUCLEO.L4R5ZI.*/M4/")
-    m7 = m4 + (for_m7 - for_m4)
-    energy = {board: board_power(rows, pattern) for board, pattern in (("l4r5", _TINY_M4), ("u575", r"U575"))}
+    m7 = m4 + fit.match(r"^plumerai.*F746") - fit.match(r"^plumerai.*L4R5")
+    m0 = m4 + fit.match(r"^bosch.*G0B1") - fit.match(r"^bosch.*L4R5")
+    energy = {board: board_power(rows, pattern) for board, pattern in (("l4r5", r"STM32L4R5"), ("u575", r"STM32U575"))}
     wider = band * 1.3
     by_clock = "{} (the same core) scaled by clock"
+    ratio = "STM32L4R5 times the ratio of {} to it under another vendor's kernels"
     plan = {
         "stm32l4r5": (m4, "fitted", "the same board", band, energy["l4r5"]),
         "nrf5340": (m33, "fitted", "the same board", band, None),
@@ -172,7 +177,8 @@ def microcontrollers(fit: Fitted, rows) -> dict[str, str]:
         "stm32f446": (scaled(m4, 120 / 180), "interpolated", by_clock.format("STM32L4R5"), wider, None),
         "stm32u575": (scaled(m33, 128 / 160), "interpolated", by_clock.format("nRF5340"), wider, energy["u575"]),
         "rp2350": (scaled(m33, 128 / 150), "interpolated", by_clock.format("nRF5340"), wider, None),
-        "stm32f746": (m7, "interpolated", "STM32L4R5 times the boards' ratio under Plumerai's engine", wider, None),
+        "stm32f746": (m7, "interpolated", ratio.format("STM32F746"), wider, None),
+        "rp2040": (scaled(m0, 64 / 133), "interpolated", f"{ratio.format('STM32G0B1')}, scaled by clock", wider, None),
         "stm32h743": (scaled(m7, 216 / 480), "interpolated", by_clock.format("STM32F746"), wider, None),
     }  # fmt: skip
     return {
@@ -182,14 +188,19 @@ def microcontrollers(fit: Fitted, rows) -> dict[str, str]:
 
 
 def board_power(rows, pattern: str) -> dict:
-    """Active power of a board from its published energies; the band from leaving one network out."""
+    """Active power of a board from its published energies.
+
+    The band comes from leaving one stack out, since supply voltage and peripherals differ between submitters; from
+    leaving one network out where there is one stack.
+    """
     found = {}
     for row in rows:
         if row.energy_mj and re.search(pattern, row.device):
             found.setdefault((row.device, row.network), row.energy_mj / row.latency_ms * 1e3)
     powers = np.log(list(found.values()))
-    networks = np.array([network for _, network in found])
-    misses = [abs(powers[i] - powers[networks != networks[i]].mean()) for i in range(len(powers))]
+    stacks, networks = (np.array([key[part] for key in found]) for part in (0, 1))
+    held = stacks if len(set(stacks)) > 1 else networks
+    misses = [abs(powers[i] - powers[held != held[i]].mean()) for i in range(len(powers))]
     return {
         "active_mw": float(np.exp(powers.mean())),
         "band90": float(np.exp(np.quantile(misses, 0.9))),
@@ -225,6 +236,7 @@ def cpus(fits: dict[str, Fitted]) -> dict[str, str]:
         "raspberrypi4": (r"Raspberry Pi 4.*/4$", "Raspberry Pi 4, 4 threads"),
         "raspberrypi5": (r"Raspberry Pi 5.*/4$", "Raspberry Pi 5, 4 threads"),
         "x86-avx2": (r"EPYC 7742.*/1$", "EPYC 7742 (AVX2), 1 thread"),
+        "snapdragon888-cpu": (r"Snapdragon 888.*/8$", "the Snapdragon 888's eight cores"),
         "x86-avx512vnni": (r"D64s v6.*/1$", "Azure D64s v6 (Xeon with AVX512-VNNI), 1 thread"),
     }
     sections = {}
@@ -243,9 +255,9 @@ def cpus(fits: dict[str, Fitted]) -> dict[str, str]:
 
 
 def jetsons(fit: Fitted, rows) -> dict[str, str]:
-    """Two networks a board set its speed and little else: the band is what leaving one of them out costs, widened."""
+    """Two to five networks a board: the band is what leaving one of them out costs, widened."""
     band = fit.band() * 1.3
-    text = "MLPerf Inference SingleStream, TensorRT int8: resnet50 and bert-large only"
+    text = "MLPerf Inference SingleStream, TensorRT int8: two to five networks a board"
     boards = {"jetson-agx-orin": "agx-orin", "jetson-orin-nx": "orin-nx", "jetson-xavier-nx": "xavier-nx"}
     sections = {}
     for name, device in boards.items():
@@ -270,15 +282,22 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("wheel", type=Path)
     parser.add_argument("--cache", type=Path, default=Path("cost_model_ops.json"))
+    parser.add_argument("--only", default="", help="fit the families whose name this regular expression finds")
     parser.add_argument("--write", type=Path, metavar="PROFILES", help="folder of device profiles to update")
     arguments = parser.parse_args()
     facts = load_facts(arguments.cache)
     fits, rows_of = {}, {}
-    for family, rows in gather(arguments.folder, arguments.wheel, facts):
+    families = [
+        item for item in gather(arguments.folder, arguments.wheel, facts) if re.search(arguments.only, item[0].name)
+    ]
+    for family, rows in families:
+        if family is GPU:
+            continue  # no backend of ours ships to a GPU through Vulkan: only validated
         if not rows:
             print(f"{family.name}: its measurements are not in {arguments.folder} or {arguments.wheel}: skipped")
             continue
-        fits[family.name], rows_of[family.name] = Fitted(family, rows, facts), rows
+        around = AroundFloat(rows_of[CPU_FLOAT.name], facts) if family is CPU_INT8 else None
+        fits[family.name], rows_of[family.name] = Fitted(family, rows, facts, around), rows
         print(f"{family.name}: {fits[family.name].validated()}, band ×/÷{fits[family.name].band():.2f}", flush=True)
     sections = {}
     if {NPU_FLOAT.name, NPU_INT8.name, NPU_INT16.name} <= fits.keys():

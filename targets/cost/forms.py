@@ -23,8 +23,10 @@ _VECTOR: dict[Kind, float] = {
     Kind.OTHER: 1.0,
 }
 
-#: On a CPU every output of a matrix product is rescaled or stored by the same unit.
+#: Where every output of a matrix product is rescaled or stored by the same unit.
 _STORES: dict[Kind, float] = {**_VECTOR, Kind.CONV: 1.0, Kind.DEPTHWISE: 1.0, Kind.LINEAR: 1.0, Kind.ATTENTION: 1.0}
+#: A CPU library copies what an NPU only lays out differently.
+_COPIES: dict[Kind, float] = {**_STORES, Kind.MOVE: 1.0}
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,12 @@ class Form:
         on_chip_bytes: what a layer reads and writes beyond this goes through memory.
         dilation: factor on the multiply-accumulates of a dilated convolution.
         integer_activation: factor on activations computed by table lookup in integers.
-        winograd: factor on the multiply-accumulates of wide 3x3 convolutions of stride 1 (Lavin and Gray 2016), in
-            float only.
+        winograd: factors on the multiply-accumulates of wide 3x3 convolutions of stride 1 (Lavin and Gray 2016), in
+            float and in integers.
+        winograd_weights: factor on the bytes of their weights, which are kept transformed.
+        unfold: passes of the vector unit over what a convolution wider than 1x1 unfolds (or Winograd transforms).
+        grouped_calls: every group of a grouped convolution is a call of its own.
+        sequences: a dense layer on a sequence runs at the rate of attention's products, not at that of convolutions.
         vector: passes of the vector unit by kind of layer.
     """
 
@@ -47,14 +53,28 @@ class Form:
     on_chip_bytes: float = 0.0
     dilation: float = 1.0
     integer_activation: float = 1.0
-    winograd: float = 1.0
+    winograd: tuple[float, float] = (1.0, 1.0)
+    winograd_weights: float = 1.0
+    unfold: float = 0.0
+    grouped_calls: bool = False
+    sequences: bool = False
     vector: Mapping[Kind, float] = field(default_factory=lambda: dict(_VECTOR))
 
 
 FORMS: dict[str, Form] = {
     "npu": Form(lanes=32, io_channels=32, on_chip_bytes=8e6, dilation=2.5, integer_activation=0.2),
-    "ane": Form(lanes=16, on_chip_bytes=3e7),
-    "gpu": Form(lanes=8, on_chip_bytes=2e6),
-    "cpu": Form(lanes=4, on_chip_bytes=1e6, winograd=0.6, vector=_STORES),
-    "mcu": Form(lanes=1, on_chip_bytes=1e12, vector=_STORES),
+    "ane": Form(lanes=16, on_chip_bytes=3e7, sequences=True),
+    "gpu": Form(lanes=8, on_chip_bytes=4e6, vector=_STORES),
+    "cpu": Form(
+        lanes=4,
+        on_chip_bytes=1e6,
+        winograd=(0.4, 0.8),
+        winograd_weights=4.0,
+        unfold=1.0,
+        grouped_calls=True,
+        sequences=True,
+        vector=_COPIES,
+    ),
+    # Two int8 multiply-accumulates an instruction (SMLAD).
+    "mcu": Form(lanes=2, on_chip_bytes=1e12, vector=_STORES),
 }

@@ -1,4 +1,4 @@
-"""The latency model: ``fixed + io + Σ max(compute + vector, memory) + op`` over the executed layers.
+"""The latency model: ``fixed + io + Σ max(compute + vector, memory) + calls · op`` over the executed layers.
 
 A roofline per layer (Williams et al. 2009) with a fixed cost per inference and per layer; every coefficient has a
 physical reading, and all of them are fitted in log space to published latencies (benchmarks/fit_cost_model.py).
@@ -46,7 +46,7 @@ def layer_times(work: Work, rates: LatencyCoefficients) -> LayerTimes:
     memory = work.memory / (rates.memory_gb_s * 1e3)
     busy = compute + vector
     return LayerTimes(
-        total_us=np.maximum(busy, memory) + rates.op_us,
+        total_us=np.maximum(busy, memory) + rates.op_us * work.calls,
         # A layer without multiply-accumulates does little but move its elements.
         memory_bound=(memory >= busy) | (work.macs == 0),
         overhead_us=rates.fixed_us + rates.io_us_per_kb * work.io_kb,

@@ -26,9 +26,11 @@ class Work:
 
     Attributes:
         macs: multiply-accumulates that the processor really does, padding included.
-        unit: 1 for attention, 2 for depthwise, else 0: they run at rates of their own.
+        unit: 1 for attention (and dense layers on sequences, where the form says so), 2 for depthwise, else 0: they
+            run at rates of their own.
         vector: bytes through the vector unit.
         memory: bytes of weights, and of activations that do not fit on the chip.
+        calls: how many times the layer's fixed cost is paid.
         io_kb: kilobytes (1e3) that enter and leave, as laid out.
     """
 
@@ -36,6 +38,7 @@ class Work:
     unit: NDArray[np.int64]
     vector: NDArray[np.float64]
     memory: NDArray[np.float64]
+    calls: NDArray[np.float64]
     io_kb: float
 
 
@@ -43,12 +46,14 @@ def work(facts: Sequence[OpFacts], layers: Sequence[Layer], form: Form, precisio
     """Count what ``form`` does for these layers in this precision."""
     size = precision.activation_bytes
     moved = np.array([layer.inputs + layer.outputs for layer in layers], float) * size
-    weights = np.array([layer.weights for layer in layers], float) * precision.weight_bytes
+    kept = [layer.weights * (form.winograd_weights if _winograd(layer, form, precision) < 1 else 1) for layer in layers]
+    weights = np.array(kept, float) * precision.weight_bytes
     return Work(
         macs=np.array([_macs(layer, form, precision) for layer in layers], float),
-        unit=np.array([_unit(layer) for layer in layers], np.int64),
+        unit=np.array([_unit(layer, form) for layer in layers], np.int64),
         vector=np.array([_vector(layer, form, precision) for layer in layers], float) * size,
         memory=weights + np.maximum(moved - form.on_chip_bytes, 0),
+        calls=np.array([_calls(layer, form) for layer in layers], float),
         io_kb=_boundary(facts, form) * size / 1e3,
     )
 
@@ -76,10 +81,7 @@ def _boundary(facts: Sequence[OpFacts], form: Form) -> float:
 
 def _macs(layer: Layer, form: Form, precision: Precision) -> float:
     lanes = form.lanes
-    factor = form.dilation if layer.dilation > 1 else 1.0
-    same_size = layer.inputs == layer.rows * layer.cin
-    if layer.taps == 9 and layer.groups == 1 and layer.cin >= 16 and same_size and not precision.is_integer:
-        factor *= form.winograd
+    factor = (form.dilation if layer.dilation > 1 else 1.0) * _winograd(layer, form, precision)
     if layer.kind is Kind.DEPTHWISE:
         return factor * layer.rows * layer.taps * _up(layer.cout, lanes)
     if layer.kind is Kind.CONV and layer.groups > 1:
@@ -96,10 +98,33 @@ def _vector(layer: Layer, form: Form, precision: Precision) -> float:
     weight = form.vector.get(layer.kind, 0.0)
     if layer.kind is Kind.ACTIVATION and precision.is_integer:
         weight *= form.integer_activation
-    return weight * (max(layer.inputs, layer.outputs) if layer.kind is Kind.POOL else layer.outputs)
+    passes = weight * (max(layer.inputs, layer.outputs) if layer.kind is Kind.POOL else layer.outputs)
+    return passes + form.unfold * _unfolded(layer, form, precision)
 
 
-def _unit(layer: Layer) -> int:
+def _winograd(layer: Layer, form: Form, precision: Precision) -> float:
+    same_size = layer.inputs == layer.rows * layer.cin
+    if layer.taps == 9 and layer.groups == 1 and layer.cin >= 32 and same_size:
+        return form.winograd[precision.is_integer]
+    return 1.0
+
+
+def _unfolded(layer: Layer, form: Form, precision: Precision) -> float:
+    """Elements a convolution lays out before its matrix product; a 1x1 takes its input as it is."""
+    if layer.kind is not Kind.CONV or layer.taps == 1:
+        return 0.0
+    if _winograd(layer, form, precision) < 1:
+        return 36 / 16 * layer.inputs  # F(4x4, 3x3): tiles of 6x6 every 4 pixels
+    return float(layer.rows * layer.taps * layer.cin * layer.groups)
+
+
+def _calls(layer: Layer, form: Form) -> int:
+    return layer.groups if form.grouped_calls and layer.kind is Kind.CONV else 1
+
+
+def _unit(layer: Layer, form: Form) -> int:
+    if form.sequences and layer.kind is Kind.LINEAR and layer.rows > 1:
+        return _ATTENTION
     return {Kind.ATTENTION: _ATTENTION, Kind.DEPTHWISE: _DEPTHWISE}.get(layer.kind, 0)
 
 
