@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import onnx
 
 from edgedeploy.calibration.clipping import clipped_fraction
 from edgedeploy.calibration.quantizer.quantize import quantize
+from edgedeploy.calibration.repair import Repaired, repaired
 from edgedeploy.calibration.schemes import TENSORRT
 from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.exporters.tensorrt.cache import CalibrationCache
@@ -147,13 +149,20 @@ class _Export:
     def _wanted(self, name: str) -> bool:
         return self.context.pinned in (None, name)
 
+    @cached_property
+    def _subject(self) -> Repaired:
+        """The graph that INT8 candidates quantize, and its calibration."""
+        calibration, progress = self.context.calibration, self.context.progress
+        return repaired(self.settings.repairs, self.graph, calibration, TENSORRT, progress)
+
     @property
     def _table(self) -> CalibrationTable:
-        return self.context.calibration.table_for(TENSORRT)
+        return self._subject.calibration.table_for(TENSORRT)
 
     def _quantized(self, placement: Placement) -> _Made:
         exclude = placement.exclude & {node.name for node in self.graph.model.graph.node}
-        model = quantize(self.graph, self._table, placement.scheme, exclude=exclude)
+        correct = self.settings.repairs.bias_correction
+        model = quantize(self._subject.graph, self._table, placement.scheme, exclude=exclude, bias_correction=correct)
         made = self._make(placement.name, model, placement)
         return replace(made, clipped_fraction=clipped_fraction(model, self._table))
 
@@ -199,6 +208,7 @@ class _Export:
             details["placement"] = made.placement.why
             details["left_float_by_the_builder"] = self._broken_promises(made, made.placement)
             details["clipped_fraction"] = made.clipped_fraction
+            details.update(self._subject.details)
         else:
             details["placement"] = self._why_float16(made, tried)
         if self.names:

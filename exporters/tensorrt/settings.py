@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgedeploy.calibration.repair import OPTIONS, Repairs
 from edgedeploy.errors import InputError
 from edgedeploy.exporters.tensorrt.cache import header
 
@@ -36,6 +37,7 @@ class Settings:
         compute_capability: of the device ("8.7").
         int8: quantize; otherwise float16 only.
         sizes: (smallest, usual, largest) of each dynamic dimension, by its name.
+        repairs: of INT8's accuracy.
     """
 
     version: str
@@ -43,6 +45,7 @@ class Settings:
     compute_capability: str
     int8: bool
     sizes: Mapping[str, tuple[int, int, int]]
+    repairs: Repairs
 
     @property
     def sm(self) -> str:
@@ -89,7 +92,7 @@ class Settings:
 
 
 def read_settings(profile: DeviceProfile, options: Mapping[str, str]) -> Settings:
-    """Merge the profile with the user's options (``precision``, ``range.DIMENSION``).
+    """Merge the profile with the user's options (``precision``, ``range.DIMENSION``, the repairs).
 
     Raises:
         InputError: an option, scheme or version that this backend does not know.
@@ -107,10 +110,12 @@ def read_settings(profile: DeviceProfile, options: Mapping[str, str]) -> Setting
             remedy="Leave precision at float16.",
         )
     sizes = {key[len(_RANGE) :]: _range(key, merged.pop(key)) for key in list(merged) if key.startswith(_RANGE)}
-    if merged:
+    repairs, rest = Repairs.read(merged)
+    if rest:
         raise InputError(
-            f"TensorRT has no option {next(iter(merged))!r}.",
-            remedy=f"Known are precision=int8|float16 and {_RANGE}DIMENSION=smallest:usual:largest.",
+            f"TensorRT has no option {next(iter(rest))!r}.",
+            remedy=f"Known are precision=int8|float16, {_RANGE}DIMENSION=smallest:usual:largest, and true or false for "
+            f"{' and '.join(OPTIONS)}.",
         )
     rtx = profile.hardware.engine == "tensorrt-rtx"
     if not rtx:
@@ -121,6 +126,7 @@ def read_settings(profile: DeviceProfile, options: Mapping[str, str]) -> Setting
         compute_capability=profile.hardware.compute_capability,
         int8=scheme == INT8,
         sizes=sizes,
+        repairs=repairs,
     )
 
 

@@ -168,6 +168,7 @@ def test_a_dynamic_shape_with_a_range_is_built(tmp_path):
     ("options", "words"),
     [
         ({"colour": "red"}, "no option 'colour'"),
+        ({"equalize": "maybe"}, "true or false"),
         ({"range.batch": "8:4:1"}, "not in order"),
         ({"range.batch": "many"}, "not a range"),
     ],
