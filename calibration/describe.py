@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgedeploy.calibration.options import AUTO, METHODS
@@ -14,6 +15,10 @@ from edgedeploy.calibration.table import CalibrationTable
 
 #: The format that tables are described for unless another is named.
 DEFAULT_FORMAT = IntegerFormat(bits=8, signed=True)
+
+
+#: Tensors that a sentence names before it stops.
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,18 @@ def odd(statistics: TensorStatistics) -> str:
     if statistics.is_constant:
         return "constant on this data: check that the samples differ"
     return ""
+
+
+def unreached(tensors: Mapping[str, TensorStatistics]) -> str:
+    """Name the tensors that hold nothing to take a range from, in one sentence; empty where there are none."""
+    names = [name for name, item in tensors.items() if max(-item.minimum, item.maximum) < NEGLIGIBLE]
+    if not names:
+        return ""
+    listed = ", ".join(map(repr, names[:_NAMED])) + (" …" if len(names) > _NAMED else "")
+    return (
+        f"{len(names)} of {len(tensors)} tensors hold nothing but zeros or infinities on these data ({listed}): "
+        "add samples that reach them; until then their range is the safe [0, 1]."
+    )
 
 
 def _row(table: CalibrationTable, name: str, fmt: IntegerFormat) -> TensorRow:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgedeploy.calibration.collector import collect
 from edgedeploy.calibration.dataset import Dataset
+from edgedeploy.calibration.describe import unreached
 from edgedeploy.calibration.observed import observed_tensors
 from edgedeploy.calibration.options import AUTO, CalibrationOptions
 from edgedeploy.calibration.table import CalibrationTable, Provenance
@@ -88,6 +89,12 @@ class Calibration:
         Raises:
             InputError: the data hold NaN, or make a tensor NaN.
         """
+        table = self._cached_or_collected()
+        if sentence := unreached(table.tensors):
+            self._progress.note(sentence)
+        return table
+
+    def _cached_or_collected(self) -> CalibrationTable:
         provenance = self.provenance
         path = self._cache / f"{table_key(provenance)}.npz" if self._cache else None
         if path is not None and path.is_file():
