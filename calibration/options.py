@@ -21,11 +21,13 @@ class CalibrationOptions:
         method: "minmax", "percentile", "mse", "entropy", or "auto" for the best of them per tensor.
         percentile: share of values, in percent, that the percentile method keeps inside its range.
         folds: parts of the data, each in turn held back to compare threshold methods; 1 compares them on all.
+        round_by_outputs: round weights so that layers' outputs are nearest; else each weight to its nearest code.
     """
 
     method: str = AUTO
     percentile: float = 99.99
     folds: int = 8
+    round_by_outputs: bool = True
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

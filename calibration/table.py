@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from edgedeploy.calibration.methods.method import methods
 from edgedeploy.calibration.options import AUTO, METHODS, CalibrationOptions
@@ -12,6 +13,9 @@ from edgedeploy.calibration.scheme import IntegerFormat
 from edgedeploy.calibration.selection import Choice, choose, range_by
 from edgedeploy.calibration.statistics import TensorStatistics
 from edgedeploy.errors import InputError
+
+if TYPE_CHECKING:
+    from edgedeploy.calibration.input_moments import InputMoments
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class CalibrationTable:
         tensors: statistics by tensor name, in graph order.
         aliases: tensors that hold a permutation of another's values, by name.
         clipped: tensors that only Relu or Clip read, with those ops' outputs, whose ranges are theirs.
+        moments: what each layer's weights multiply, to round them by; ``None`` rounds to the nearest. Not in the file,
+            and not in the tables that `by_method` and `without_fold` give: those compare ranges.
     """
 
     provenance: Provenance
@@ -52,6 +58,7 @@ class CalibrationTable:
     clipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _ranges: dict[tuple[str, IntegerFormat, str], Range] = field(default_factory=dict, repr=False, compare=False)
     _choices: dict[tuple[str, IntegerFormat], Choice] = field(default_factory=dict, repr=False, compare=False)
+    moments: InputMoments | None = field(default=None, repr=False, compare=False)
 
     def __contains__(self, tensor: str) -> bool:
         """True where the tensor has statistics; `range` answers for ``clipped`` tensors as well."""

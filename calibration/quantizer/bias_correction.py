@@ -18,11 +18,9 @@ from edgedeploy.calibration.quantizer.operands import Role, roles
 from edgedeploy.calibration.quantizer.plan import Plan
 from edgedeploy.calibration.quantizer.selection import bias_add
 from edgedeploy.calibration.quantizer.table import RangeTable
-from edgedeploy.calibration.quantizer.topology import Topology, attribute
+from edgedeploy.calibration.quantizer.topology import Topology, attribute, integers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
 
@@ -61,7 +59,7 @@ def _shift(node: onnx.NodeProto, topology: Topology, plan: Plan, table: RangeTab
     if encoding is None or roles(node, topology)[1] is not Role.WEIGHT:
         return None
     weight = topology.value(node.input[1])
-    error = encoding.dequantize(encoding.quantize(weight)).astype(np.float64) - weight
+    error = encoding.dequantize(plan.quantized(node.input[1], encoding, weight)).astype(np.float64) - weight
     if node.op_type == "Gemm" and attribute(node, "transB", 0):
         error = error.T
     if error.ndim < 2 or (node.op_type == "MatMul" and error.ndim != 2):
@@ -75,7 +73,7 @@ def _shift(node: onnx.NodeProto, topology: Topology, plan: Plan, table: RangeTab
         return np.asarray(mean @ error)
     spatial = tuple(range(2, error.ndim))
     if node.op_type == "ConvTranspose":
-        strides = _integers(node, "strides", [1] * len(spatial))
+        strides = integers(node, "strides", [1] * len(spatial))
         taps = error.sum(axis=spatial) / np.prod(strides)
         grouped = np.einsum("gi,gio->go", mean.reshape(groups, -1), taps.reshape(groups, -1, taps.shape[1]))
         return np.asarray(grouped.reshape(-1))
@@ -107,12 +105,12 @@ def _channel_means(
 def _coverage(node: onnx.NodeProto, topology: Topology, kernel: tuple[int, ...]) -> NDArray[np.float64]:
     """Share of output positions at which each kernel tap lies on the input and not on its zero padding."""
     sizes = topology.shapes.get(node.input[0], ())[2:]
-    pads = _integers(node, "pads", [0] * (2 * len(kernel)))
+    pads = integers(node, "pads", [0] * (2 * len(kernel)))
     automatic = any(item.name == "auto_pad" and item.s not in (b"", b"NOTSET", b"VALID") for item in node.attribute)
     if automatic or len(sizes) != len(kernel) or not any(pads):
         return np.ones(kernel)
-    strides = _integers(node, "strides", [1] * len(kernel))
-    dilations = _integers(node, "dilations", [1] * len(kernel))
+    strides = integers(node, "strides", [1] * len(kernel))
+    dilations = integers(node, "dilations", [1] * len(kernel))
     share = np.ones(())
     for axis, (size, taps) in enumerate(zip(sizes, kernel, strict=True)):
         if size is None:
@@ -124,11 +122,6 @@ def _coverage(node: onnx.NodeProto, topology: Topology, kernel: tuple[int, ...])
             along = ((place >= 0) & (place < size)).mean(axis=0)
         share = np.multiply.outer(share, along)
     return np.asarray(share)
-
-
-def _integers(node: onnx.NodeProto, name: str, default: Sequence[int]) -> list[int]:
-    found = [list(item.ints) for item in node.attribute if item.name == name]
-    return found[0] if found else list(default)
 
 
 def _replace(graph: onnx.GraphProto, node: onnx.NodeProto, position: int, values: NDArray[Any]) -> None:

@@ -80,19 +80,19 @@ class _Writer:
     def _store(self, source: str, name: str) -> None:
         """Round a tensor that an integer op makes; a graph output keeps its name on the rounded values."""
         encoding = self._plan.stored[name]
-        key = (name, _identity(encoding))
+        key = (name, encoding.identity)
         target = name if name in self._topology.outputs else self._fresh(f"{name}_dequantized")
         self._pair(source, name, target, encoding)
         self._views[key] = target
 
     def _view(self, name: str, encoding: Encoding) -> str:
         """The name under which ``name`` is read in an encoding; a second encoding rounds the first one's values."""
-        key = (name, _identity(encoding))
+        key = (name, encoding.identity)
         if key not in self._views:
             source = name
             stored = self._plan.stored.get(name)
             if stored is not None:
-                source = self._views[name, _identity(stored)]
+                source = self._views[name, stored.identity]
             target = self._fresh(f"{name}_dequantized")
             self._pair(source, name, target, encoding)
             self._views[key] = target
@@ -112,11 +112,11 @@ class _Writer:
 
     def _constant(self, name: str, encoding: Encoding) -> str:
         """An integer initializer and the DequantizeLinear that every reader in this encoding shares."""
-        key = (name, _identity(encoding))
+        key = (name, encoding.identity)
         if key not in self._constants:
             quantized = self._fresh(f"{name}_quantized")
             target = self._fresh(f"{name}_dequantized")
-            codes = encoding.quantize(self._topology.value(name))
+            codes = self._plan.quantized(name, encoding, self._topology.value(name))
             self._initializers.append(_tensor(quantized, codes, encoding.format.dtype))
             scale, zero_point = self._parameters(quantized.removesuffix("_quantized"), encoding)
             node = helper.make_node(
@@ -153,11 +153,6 @@ class _Writer:
             count += 1
         self._names.add(chosen)
         return chosen
-
-
-def _identity(encoding: Encoding) -> bytes:
-    head = f"{encoding.format.dtype}/{encoding.axis}/".encode()
-    return head + encoding.scale.tobytes() + encoding.zero_point.tobytes()
 
 
 def _np_dtype(name: str) -> np.dtype:

@@ -49,6 +49,12 @@ class Encoding:
             and np.array_equal(self.zero_point, other.zero_point)
         )
 
+    @property
+    def identity(self) -> bytes:
+        """What decides the real value of every code, as a key."""
+        head = f"{self.format.dtype}/{self.axis}/".encode()
+        return head + self.scale.tobytes() + self.zero_point.tobytes()
+
     def quantize(self, values: NDArray[Any]) -> NDArray[np.int64]:
         """Codes of ``values``, round half to even and saturate, as ONNX QuantizeLinear does."""
         codes = np.rint(values.astype(np.float64) / self._along(self.scale, values.ndim))

@@ -24,6 +24,7 @@ from edgedeploy.calibration.scheme import IntegerFormat, Placement, Scheme
 
 if TYPE_CHECKING:
     import onnx
+    from numpy.typing import NDArray
 
 
 Edge = tuple[str, int]
@@ -38,11 +39,18 @@ class Plan:
         stored: encoding of each tensor that an integer op leaves in integers: every reader sees the rounded values.
         read: encoding in which an integer op reads a run-time tensor, by edge.
         constants: encoding of a constant or weight, by edge.
+        codes: what a weight is rounded to where that is not the nearest, by name and identity of the encoding.
     """
 
     stored: dict[str, Encoding] = field(default_factory=dict)
     read: dict[Edge, Encoding] = field(default_factory=dict)
     constants: dict[Edge, Encoding] = field(default_factory=dict)
+    codes: dict[tuple[str, bytes], NDArray[np.int64]] = field(default_factory=dict)
+
+    def quantized(self, name: str, encoding: Encoding, values: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The codes of a constant: those chosen for it, else the nearest."""
+        chosen = self.codes.get((name, encoding.identity)) if self.codes else None
+        return encoding.quantize(values) if chosen is None else chosen
 
 
 def make_plan(

@@ -9,6 +9,7 @@ from edgedeploy.calibration.quantizer.bias_correction import correct_biases
 from edgedeploy.calibration.quantizer.emit import emit
 from edgedeploy.calibration.quantizer.plan import make_plan
 from edgedeploy.calibration.quantizer.prepare import prepared
+from edgedeploy.calibration.quantizer.rounding import round_weights
 from edgedeploy.calibration.quantizer.selection import select
 from edgedeploy.calibration.quantizer.table import RangeTable
 from edgedeploy.calibration.quantizer.topology import index
@@ -42,7 +43,7 @@ def quantize(
 
     Args:
         graph: the float graph; its float tensors are those of ``table``.
-        table: the calibrated ranges.
+        table: the calibrated ranges; weights are rounded by its ``moments``, where it has any (`rounding.py`).
         scheme: the backend's rules.
         exclude: names of nodes to leave float.
         higher: names of tensors to store in ``scheme.higher``; where that is ``None``, name nodes in ``exclude``.
@@ -61,9 +62,13 @@ def quantize(
     _known(higher, set(topology.floats), "float tensor")
     selection = select(topology, scheme, exclude)
     plan = make_plan(topology, selection, table, scheme, higher)
+    if table.moments is not None:
+        round_weights(topology, plan, table.moments, centred=bias_correction)
     if bias_correction and correct_biases(model, topology, plan, table):
         topology = index(model)
         plan = make_plan(topology, selection, table, scheme, higher, earlier=plan)
+        if table.moments is not None:
+            round_weights(topology, plan, table.moments, centred=True)
     if scheme.absorbed_activations:
         topology = absorb_activations(topology, selection, plan)
     return emit(model, topology, plan)

@@ -14,6 +14,8 @@ from edgedeploy.calibration.scheme import IntegerFormat
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgedeploy.calibration.input_moments import InputMoments
+
 #: A masked score is stored this far below the smallest real one, so that softmax gives it less than 1e-6.
 _MASKED = 16.0
 
@@ -67,6 +69,11 @@ class Statistics(Protocol):
 
 class RangeTable(Protocol):
     """What `quantize` needs of a calibration table."""
+
+    @property
+    def moments(self) -> InputMoments | None:
+        """What each layer's weights multiply; ``None`` rounds every weight to the nearest code."""
+        ...
 
     def statistics(self, tensor: str) -> Statistics:
         """What is known of a float tensor."""

@@ -13,6 +13,8 @@ import onnx
 from onnx import numpy_helper
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 
@@ -94,6 +96,12 @@ def attribute(node: onnx.NodeProto, name: str, default: int | float) -> int | fl
             assert isinstance(value, int | float)
             return value
     return default
+
+
+def integers(node: onnx.NodeProto, name: str, default: Sequence[int]) -> list[int]:
+    """An attribute that lists integers."""
+    found = [list(item.ints) for item in node.attribute if item.name == name]
+    return found[0] if found else list(default)
 
 
 def bounds(activation: onnx.NodeProto, topology: Topology) -> tuple[float, float]:
