@@ -46,39 +46,51 @@ def check_firmware(folder: Path, artefact: Artefact, job: RunJob, tree: RuntimeT
         run = emulate(linked.elf, board)
     except MissingToolError as error:
         return FirmwareCheck(f"Linked firmware: not measured: {error.what} {error.remedy}.")
-    place = f"emulated {board}"
-    result_of(run.report, artefact, job, Evidence.SIMULATOR, place)
-    worst = max(record.largest_difference for record in run.report.golden)
-    if not run.report.passed:
-        raise ToolFailedError(
-            f"The firmware on the {place} computes other outputs than the interpreter on this host.",
-            found=f"they differ by up to {worst} codes, with {tree.kernels} kernels",
-            remedy="A kernel of this tflite-micro tree is wrong or of another version; try its reference kernels.",
-        )
+    result_of(run.report, artefact, job, Evidence.SIMULATOR, f"emulated {board}")
+    _require_same_outputs(run, board, tree)
     arena = smallest_arena(linked.elf, board, run)
+    reserved = _require_arena(arena, folder, board, tree)
+    found = _Found(board, tree.kernels, linked, run, arena)
+    return FirmwareCheck(
+        f"Firmware on the emulated {board}, {tree.kernels} kernels: all golden vectors passed; "
+        "instructions are not cycles.",
+        found.figures(),
+        {
+            "board": board,
+            "kernels": tree.kernels,
+            "golden_vectors": len(run.report.golden),
+            "largest_difference": max(record.largest_difference for record in run.report.golden),
+            "arena_used_bytes": run.report.arena_used_bytes,
+            "smallest_arena_bytes": arena,
+            "arena_size_bytes": reserved,
+            "stack_bytes": run.stack_bytes,
+            "flash_bytes": linked.flash_bytes,
+            "variables_bytes": found.variables_bytes,
+            "instructions": found.instructions,
+        },
+    )
+
+
+def _require_same_outputs(run: EmulatedRun, board: str, tree: RuntimeTree) -> None:
+    if run.report.passed:
+        return
+    worst = max(record.largest_difference for record in run.report.golden)
+    raise ToolFailedError(
+        f"The firmware on the emulated {board} computes other outputs than the interpreter on this host.",
+        found=f"they differ by up to {worst} codes, with {tree.kernels} kernels",
+        remedy="A kernel of this tflite-micro tree is wrong or of another version; try its reference kernels.",
+    )
+
+
+def _require_arena(arena: int, folder: Path, board: str, tree: RuntimeTree) -> int:
     measured, reserved = shipped_arena(folder)
     if arena > reserved:
         raise ToolFailedError(
-            f"The arena in the firmware is too small on the {place}.",
+            f"The arena in the firmware is too small on the emulated {board}.",
             found=f"{reserved} bytes, where {tree.kernels} kernels need {arena}",
             remedy=f"Set hardware.kernel_margin to {arena / (measured or reserved) - 1:.2f} or more in the profile.",
         )
-    instructions = max(record.instructions for record in run.report.golden)
-    details: dict[str, Json] = {
-        "board": board,
-        "kernels": tree.kernels,
-        "golden_vectors": len(run.report.golden),
-        "largest_difference": worst,
-        "arena_used_bytes": run.report.arena_used_bytes,
-        "smallest_arena_bytes": arena,
-        "arena_size_bytes": reserved,
-        "stack_bytes": run.stack_bytes,
-        "flash_bytes": linked.flash_bytes,
-        "variables_bytes": linked.static_ram_bytes - (run.report.arena_size_bytes or 0),
-        "instructions": instructions,
-    }
-    note = f"Firmware on the {place}, {tree.kernels} kernels: all golden vectors passed; instructions are not cycles."
-    return FirmwareCheck(note, _figures(linked, run, arena, instructions, place, tree.kernels), details)
+    return reserved
 
 
 def smallest_arena(elf: Path, board: str, run: EmulatedRun) -> int:
@@ -91,8 +103,10 @@ def smallest_arena(elf: Path, board: str, run: EmulatedRun) -> int:
     # Nearly always what is recorded is enough and a step less is not: these two are tried first.
     low, high = used // ALIGNMENT - 2, size // ALIGNMENT
     middle = -(-used // ALIGNMENT)
+    # An arena that is too small may also keep a kernel from ending.
+    patience_s = 10 + 5 * run.wall_s
     while high - low > 1:
-        if _works(elf, board, middle * ALIGNMENT):
+        if _works(elf, board, middle * ALIGNMENT, patience_s):
             high = middle
         else:
             low = middle
@@ -100,26 +114,45 @@ def smallest_arena(elf: Path, board: str, run: EmulatedRun) -> int:
     return high * ALIGNMENT
 
 
-def _works(elf: Path, board: str, arena_bytes: int) -> bool:
+def _works(elf: Path, board: str, arena_bytes: int, timeout_s: float) -> bool:
     try:
-        return emulate(elf, board, arena_bytes=arena_bytes).report.passed is True
+        return emulate(elf, board, arena_bytes=arena_bytes, timeout_s=timeout_s).report.passed is True
     except ToolFailedError:
         return False
 
 
-def _figures(
-    linked: LinkedFirmware, run: EmulatedRun, arena: int, instructions: int, place: str, kernels: str
-) -> tuple[Figure, ...]:
-    variables = linked.static_ram_bytes - (run.report.arena_size_bytes or 0)
-    stack = max(STACK_KB * KIB, run.stack_bytes)
-    ram_kb = (arena + variables + stack) / KIB
-    parts = f"{arena / KIB:.1f} KB smallest arena + {variables / KIB:.1f} KB variables + {stack / KIB:.3g} KB stack"
-    flash_how = f"linked with {kernels} kernels for the {place}; the test's printf included, its vectors left out"
-    figures = [
-        Figure("ram_kb", ram_kb, Evidence.SIMULATOR, f"{parts} on the {place}, {kernels} kernels"),
-        Figure("flash_kb", linked.flash_bytes / KIB, Evidence.ARTEFACT, flash_how),
-    ]
-    if instructions:
-        how = f"one inference on the {place}, {kernels} kernels, counted by QEMU; not cycles"
-        figures.append(Figure("instructions", float(instructions), Evidence.SIMULATOR, how))
-    return tuple(figures)
+@dataclass(frozen=True)
+class _Found:
+    """What a passing run and its linker say."""
+
+    board: str
+    kernels: str
+    linked: LinkedFirmware
+    run: EmulatedRun
+    arena_bytes: int
+
+    @property
+    def variables_bytes(self) -> int:
+        """Static RAM beside the arena."""
+        return self.linked.static_ram_bytes - (self.run.report.arena_size_bytes or 0)
+
+    @property
+    def instructions(self) -> int:
+        """Of the golden vector that took most; they differ by what one tick of the clock stands for."""
+        return max(record.instructions for record in self.run.report.golden)
+
+    def figures(self) -> tuple[Figure, ...]:
+        """RAM, flash and instructions."""
+        where = f"on the emulated {self.board}, {self.kernels} kernels"
+        parts = {
+            "smallest arena": self.arena_bytes,
+            "variables": self.variables_bytes,
+            "stack": max(STACK_KB * KIB, self.run.stack_bytes),
+        }
+        ram_how = " + ".join(f"{size / KIB:.1f} KB {name}" for name, size in parts.items())
+        flash_how = f"linked with {self.kernels} kernels; the self-test's printf included, its vectors left out"
+        return (
+            Figure("ram_kb", sum(parts.values()) / KIB, Evidence.SIMULATOR, f"{ram_how} {where}"),
+            Figure("flash_kb", self.linked.flash_bytes / KIB, Evidence.ARTEFACT, flash_how),
+            Figure("instructions", float(self.instructions), Evidence.SIMULATOR, f"one inference {where}; not cycles"),
+        )

@@ -10,7 +10,8 @@ import re
 import shutil
 import signal
 import subprocess
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgedeploy.errors import MissingToolError, ToolFailedError
@@ -25,10 +26,11 @@ _STACK = re.compile(r"^STACK (\d+)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class EmulatedRun:
-    """What one run printed; ``stack_bytes`` is how deep the stack was at its deepest."""
+    """What one run printed; ``stack_bytes`` is how deep the stack was at its deepest, ``wall_s`` what QEMU took."""
 
     report: FirmwareReport
     stack_bytes: int
+    wall_s: float = field(compare=False)
 
 
 def find_emulator() -> str:
@@ -43,13 +45,14 @@ def find_emulator() -> str:
     return found
 
 
-def emulate(elf: Path, board: str, *, arena_bytes: int | None = None) -> EmulatedRun:
+def emulate(elf: Path, board: str, *, arena_bytes: int | None = None, timeout_s: float | None = None) -> EmulatedRun:
     """Run a firmware to its end.
 
     Args:
         elf: what `build_emulated` linked.
         board: QEMU's name of the machine.
         arena_bytes: use this much of the arena; ``None`` for all of it.
+        timeout_s: `TIMEOUT_S` where ``None``.
 
     Raises:
         MissingToolError: QEMU is not installed.
@@ -58,12 +61,13 @@ def emulate(elf: Path, board: str, *, arena_bytes: int | None = None) -> Emulate
     argument = "edgedeploy" if arena_bytes is None else f"arena={arena_bytes}"
     command = [find_emulator(), "-M", board, "-nographic", "-monitor", "none", "-serial", "null", "-icount", "shift=0"]
     command += ["-semihosting-config", f"enable=on,target=native,arg={argument}", "-kernel", str(elf)]
+    limit_s, start = timeout_s or TIMEOUT_S, time.monotonic()
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=False, errors="replace"
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit_s, check=False, errors="replace"
         )
     except subprocess.TimeoutExpired:
-        raise ToolFailedError(f"The firmware did not end on the emulated {board} in {TIMEOUT_S:g} s.") from None
+        raise ToolFailedError(f"The firmware did not end on the emulated {board} in {limit_s:g} s.") from None
     # QEMU prints semihosting output on either stream, depending on its version.
     text = done.stdout + done.stderr
     try:
@@ -71,7 +75,7 @@ def emulate(elf: Path, board: str, *, arena_bytes: int | None = None) -> Emulate
     except ToolFailedError as error:
         raise _ended_early(board, done.returncode, text) from error
     stack = _STACK.search(text)
-    return EmulatedRun(report, int(stack[1]) if stack else 0)
+    return EmulatedRun(report, int(stack[1]) if stack else 0, time.monotonic() - start)
 
 
 def _ended_early(board: str, returncode: int, text: str) -> ToolFailedError:

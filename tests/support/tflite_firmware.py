@@ -71,7 +71,7 @@ def copy_of_stand_in(folder: Path, *, fault: str = "", clone: bool = False, cmsi
 
     Args:
         fault: what its Invoke() does wrong, a key of `FAULTS`.
-        clone: third-party code lies where a clone's own Makefile downloads it to.
+        clone: third-party code lies where a clone's own Makefile downloads it to, and sources everywhere.
         cmsis_nn: the tree holds (a stand-in of) CMSIS-NN.
     """
     shutil.copytree(STAND_IN, folder)
@@ -82,6 +82,7 @@ def copy_of_stand_in(folder: Path, *, fault: str = "", clone: bool = False, cmsi
         downloads = folder / "tensorflow/lite/micro/tools/make/downloads"
         downloads.parent.mkdir(parents=True)
         third_party = third_party.rename(downloads)
+        like_a_clone(folder)
     if cmsis_nn:
         header = third_party / "cmsis_nn/Include/arm_nnfunctions.h"
         header.parent.mkdir(parents=True)
@@ -97,6 +98,43 @@ def copy_of_stand_in(folder: Path, *, fault: str = "", clone: bool = False, cmsi
             "  return (i[0] - z) * w[0] + (i[1] - z) * w[1] + (i[2] - z) * w[2] + (i[3] - z) * w[3];\n}\n"
         )
     return folder
+
+
+#: Where a clone keeps sources of the library, and sources that are none of it.
+_LIBRARY = (
+    "tensorflow/compiler/mlir/lite/schema/schema_utils.cc",
+    "tensorflow/lite/core/c/common.cc",
+    "tensorflow/lite/micro/arena_allocator/single_arena_buffer_allocator.cc",
+    "tensorflow/lite/micro/c/common.cc",
+    "tensorflow/lite/micro/memory_planner/greedy_memory_planner.cc",
+    "tensorflow/lite/micro/tflite_bridge/op_resolver_bridge.cc",
+    "tensorflow/lite/micro/kernels/internal/reference/portable_tensor_utils.cc",
+)
+_OTHERS = (
+    "tensorflow/lite/array.cc",
+    "tensorflow/lite/experimental/microfrontend/lib/window.c",
+    "tensorflow/lite/micro/micro_utils_test.cc",
+    "tensorflow/lite/micro/cortex_m_generic/debug_log.cc",
+    "tensorflow/lite/micro/examples/hello_world/main.cc",
+    "tensorflow/lite/micro/kernels/conv_test_common.cc",
+    "tensorflow/lite/micro/kernels/xtensa/conv.cc",
+)
+
+
+def like_a_clone(tree: Path) -> None:
+    """Put sources in all the places of a clone: the library does not link without its own, nor compile with others."""
+    calls = []
+    for number, name in enumerate(_LIBRARY):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(f"int stand_in_part{number}() {{ return {number}; }}\n")
+        calls.append(f"stand_in_part{number}()")
+    for name in _OTHERS:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(f'#error "{name} is no part of the library"\n')
+    declared = "".join(f"int {call};\n" for call in calls)
+    setup = tree / "tensorflow/lite/micro/system_setup.cc"
+    body = f"volatile int parts;\nnamespace tflite {{\nvoid InitializeTarget() {{ parts = {' + '.join(calls)}; }}\n}}\n"
+    setup.write_text(declared + body)
 
 
 def set_fault(tree: Path, fault: str) -> None:

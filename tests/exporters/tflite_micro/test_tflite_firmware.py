@@ -20,6 +20,7 @@ from tflite_graphs import quantized
 from edgedeploy.device_profiles.loader import builtin_names, load_profile
 from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
 from edgedeploy.exporters.tflite_micro.contract import contract_of
+from edgedeploy.exporters.tflite_micro.firmware.boards import BOARDS
 from edgedeploy.exporters.tflite_micro.firmware.bundle import (
     FirmwareModel,
     complete_firmware,
@@ -262,6 +263,15 @@ def test_any_text_becomes_an_identifier_and_a_literal(text):
     assert decoded.decode() == text
 
 
+def test_a_profile_with_an_unknown_emulated_board_is_refused(tmp_path):
+    written, model = firmware(tmp_path / "fw")
+    profile = load_profile("stm32l4r5")
+    other = profile.model_copy(update={"hardware": profile.hardware.model_copy(update={"emulated_board": "mps9"})})
+    with pytest.raises(InputError, match="unknown emulated board") as raised:
+        FirmwareModel.of("net", written, model.contract, other)
+    assert "mps9" in raised.value.found and "mps2-an386" in raised.value.remedy
+
+
 def test_every_microcontroller_profile_names_a_core_and_its_sources():
     profiles = [load_profile(name) for name in builtin_names()]
     mine = [profile for profile in profiles if profile.device.backend == "tflite_micro"]
@@ -269,6 +279,7 @@ def test_every_microcontroller_profile_names_a_core_and_its_sources():
     for profile in mine:
         hardware = profile.hardware
         assert hardware.cpu in CORES or hardware.cpu == "xtensa-lx7"
+        assert hardware.emulated_board in BOARDS or hardware.cpu == "xtensa-lx7"
         assert profile.budget["ram_kb"].max <= hardware.ram_kb and profile.budget["flash_kb"].max <= hardware.flash_kb
         for key in ("ram_kb", "flash_kb", "clock_mhz", "peak_int8_gops", "kernel_margin"):
             assert getattr(hardware, key) is not None
