@@ -26,6 +26,8 @@ from edgedeploy.bundle.manifest import (
     VerdictRecord,
     to_json,
 )
+from edgedeploy.bundle.picture import FILE_NAME as PICTURE
+from edgedeploy.bundle.picture import render_layers
 from edgedeploy.bundle.report import render_report
 from edgedeploy.calibration.dataset import Dataset
 from edgedeploy.device_profiles.schema import DeviceProfile
@@ -70,6 +72,9 @@ def write_bundle(folder: Path, parts: BundleParts) -> Path:
     evaluation = parts.prepared.data.evaluation
     write_golden(folder / GOLDEN, evaluation, parts.trial.result.outputs, parts.prepared.reference)
     (folder / LOCK).write_bytes(parts.lock.to_json())
+    if slowest := parts.trial.result.details.get("slowest_layers"):
+        title = f"Where the time goes: {parts.prepared.model.name} on {parts.profile.name}, estimated"
+        (folder / PICTURE).write_text(render_layers(title, slowest), encoding="utf-8", newline="\n")
     manifest = _manifest(folder, parts)
     (folder / MANIFEST).write_bytes(to_json(manifest))
     run = measurement(

@@ -126,6 +126,10 @@ def test_an_estimated_latency_says_where_the_time_goes(deploy, model, tmp_path):
     assert shares == sorted(shares, reverse=True) and 0.5 < sum(shares) <= 1.01
     report = (bundle / "report.md").read_text()
     assert "Where the time goes" in report and "body.0/Conv" in report
+    assert "![time of the slowest layers](layers.svg)" in report
+    picture = (bundle / "layers.svg").read_text(encoding="utf-8")
+    assert "body.0/Conv" in picture and picture.count('height="18"') == len(shares)
+    assert "layers.svg" in read(bundle)[0].files
 
 
 def test_without_data_accuracy_stays_unverified(deploy, model, tmp_path):
