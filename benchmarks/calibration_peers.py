@@ -179,7 +179,7 @@ def main() -> None:
         if options.modelopt_python:
             jobs.append(("modelopt", options.modelopt_python, REFERENCE["modelopt"]))
         results: dict[tuple[str, int], list[dict[str, float]]] = {}
-        for _ in range(options.rounds):
+        for done in range(1, options.rounds + 1):
             for role, python, count in jobs:
                 measured = run(python, role, folder, str(count))
                 if measured:
@@ -187,7 +187,7 @@ def main() -> None:
                     print(
                         f"  {role} {count}: {measured['cpu_s']:.1f} CPU s, {measured['peak_gib']:.2f} GiB", flush=True
                     )
-        report(results, options.rounds)
+            report(results, done)  # after every round: a run that is cut short has medians too
 
 
 def report(results: dict[tuple[str, int], list[dict[str, float]]], rounds: int) -> None:
