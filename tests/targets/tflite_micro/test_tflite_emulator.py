@@ -119,6 +119,14 @@ def test_cmake_fetches_a_tree_and_its_third_party_code_where_none_is_given_stand
     assert emulate(tmp_path / "build/model_golden", "mps2-an386").report.passed
     fetched = tmp_path / "build/_deps/tflite_micro_tree-src" / place / "kernels"
     assert fetched.read_text().strip() == "cmsis_nn"
+    # The library that this made, given as one that somebody built: nothing of the runtime is compiled again.
+    library = (tmp_path / "build/libtflite_micro.a").rename(tmp_path / "libtensorflow-microlite.a")
+    configure[4] = str(tmp_path / "linked")
+    given = [f"-DTFLITE_MICRO_LIBRARY={library}", f"-DTFLITE_MICRO_DIR={STAND_IN}"]
+    subprocess.run([*configure, *given], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", str(tmp_path / "linked")], check=True, capture_output=True)
+    assert not list((tmp_path / "linked").rglob("micro_interpreter*"))
+    assert emulate(tmp_path / "linked/model_golden", "mps2-an386").report.passed
 
 
 @needs_emulator
