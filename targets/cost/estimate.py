@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp
 from typing import TYPE_CHECKING
 
 from edgedeploy.errors import InputError
@@ -13,6 +14,7 @@ from edgedeploy.targets.cost.forms import FORMS
 from edgedeploy.targets.cost.latency import layer_times
 from edgedeploy.targets.cost.layers import Kind, layers
 from edgedeploy.targets.cost.memory import peak_activation_elements
+from edgedeploy.targets.cost.peers import correction, groups, load_peers, position
 from edgedeploy.targets.cost.precision import Precision, precision_of
 from edgedeploy.targets.cost.work import boundary, work
 
@@ -106,10 +108,13 @@ def explain(
     cost = profile.cost
     rates = cost.latency.get(arithmetic.name) if cost else None  # type: ignore[call-overload]
     if cost is None or rates is None:
-        why = _no_latency(cost, profile.name, arithmetic)
+        why = _no_latency(profile, arithmetic)
         return Estimate(profile.name, arithmetic.name, why, tuple(figures), (), 0.0, unknown)
     form = FORMS[cost.form]
     times = layer_times(work(facts, executed, form, arithmetic), rates)
+    peers = load_peers(cost.form, arithmetic.name)
+    if peers is not None:
+        times = times.scaled(exp(correction(position(groups(executed), times), peers)))
     latency = _banded("latency_ms", times.latency_ms, rates.band90, _how(cost, unknown))
     throughput = Figure(
         "throughput_per_s", 1e3 / times.latency_ms, Evidence.ESTIMATE, "one inference after the other",
@@ -151,10 +156,12 @@ def _how(cost: Cost, unknown: tuple[str, ...]) -> str:
     return text + (f"; counted as memory-bound: {', '.join(unknown)}" if unknown else "")
 
 
-def _no_latency(cost: Cost | None, target: str, arithmetic: Precision) -> str:
-    if cost is None:
-        return f"no published measurements of {target}: no latency estimate"
-    return f"{target} has no coefficients for {arithmetic.name}, only for {', '.join(cost.latency)}"
+def _no_latency(profile: DeviceProfile, arithmetic: Precision) -> str:
+    if profile.cost is not None:
+        return f"{profile.name} has no coefficients for {arithmetic.name}, only for {', '.join(profile.cost.latency)}"
+    if profile.hardware.accelerator.startswith("ethos"):
+        return f"Vela's own estimate comes with a build: deploy --target {profile.name}"
+    return f"no published measurements of {profile.name}: no latency estimate"
 
 
 def _require_static(facts: Sequence[OpFacts]) -> None:

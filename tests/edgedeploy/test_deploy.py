@@ -212,3 +212,15 @@ def test_ctrl_c_in_each_stage_leaves_the_old_bundle(stage, deploy, model, tmp_pa
         deploy_api(model, "host", output=out, progress=progress, candidate="static-qdq")
     assert progress.reached
     assert hash_tree(out) == before
+
+
+def test_velas_own_figures_pass_through_to_the_report(deploy, model, tmp_path):
+    assert deploy("-t", "cortex-m55-ethos-u55-128", "-q", "-o", tmp_path / "out", model)[0] in (0, 1, 3)
+    [bundle] = (tmp_path / "out").iterdir()
+    manifest, measurements = read(bundle)
+    [latency] = [figure for figure in measurements.runs[0].figures if figure.name == "latency_ms"]
+    vela = manifest.artefact.details["vela"]
+    clock_hz = 1e3 * vela["cycles"] / latency.value
+    assert latency.evidence == "estimate" and latency.how.startswith("Vela's model")
+    assert 1e8 < clock_hz < 1e9 and latency.low < latency.value < latency.high
+    assert "Vela's model" in (bundle / "report.md").read_text()

@@ -72,6 +72,11 @@ def test_a_device_without_measurements_gets_no_latency(graph):
     assert "no published measurements" in found.status
 
 
+def test_an_ethos_u_leaves_its_latency_to_vela(graph):
+    found = explain(graph.facts, load_profile("cortex-m55-ethos-u55-128"), "tflite")
+    assert found.figure("latency_ms") is None and "Vela" in found.status
+
+
 def test_a_precision_without_coefficients_gets_no_latency(graph):
     found = explain(graph.facts, load_profile("snapdragon888"), "float16")
     assert found.figure("latency_ms") is None
