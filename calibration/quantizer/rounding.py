@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Matrix = NDArray[np.float64]
 
 _DAMPING = 0.1
-_SWEEPS = 2
+_SWEEPS = 1
 # Weights that are rounded before the rest of the row hears of it: matrix products in place of many small updates.
 _AT_ONCE = 64
 
@@ -137,6 +137,8 @@ def _descended(codes: Matrix, values: Matrix, form: Matrix, scale: Matrix, low: 
             for place in range(start, stop):
                 step = scale[:, :, place]
                 move = np.rint(slopes[:, :, place - start] / (form[:, place, place][:, None] * step))
+                if not move.any():
+                    continue
                 after = np.clip(codes[:, :, place] - move, low[:, :, place], high[:, :, place])
                 change = (after - codes[:, :, place]) * step
                 codes[:, :, place] = after
