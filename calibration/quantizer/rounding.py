@@ -3,8 +3,8 @@
 With d the error of one output channel's weights and H the second moments of what they multiply, the mean squared
 error of the output is dᵀ H d. Rounding each weight to its nearest code makes every element of d small; here each
 weight's error is first pushed onto those not yet rounded (GPTQ: with U the Cholesky factor of H⁻¹ = Uᵀ U, the error
-e = (w - q) / U_ii moves weight j by -e U_ij), then single codes move while that lowers dᵀ H d (coordinate descent).
-A channel keeps its nearest codes where they give the lower error. Scales stay as they are.
+e = (w - q) / U_ii moves weight j by -e U_ij), then single codes move where that lowers dᵀ H d (one sweep of coordinate
+descent). A channel keeps its nearest codes where they give the lower error. Scales stay as they are.
 
 The inputs of a quantized layer carry the rounding of those before it, which is close to white, and the moments come
 from few samples: a tenth of the mean of H's diagonal is added to it.
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     Matrix = NDArray[np.float64]
 
 _DAMPING = 0.1
-_SWEEPS = 1
 # Weights that are rounded before the rest of the row hears of it: matrix products in place of many small updates.
 _AT_ONCE = 64
 
@@ -91,7 +90,8 @@ def rounded(
 
 def damped(second: Matrix, mean: Matrix, *, centred: bool) -> Matrix:
     """The quadratic form H of each part, positive definite; the identity where a part's inputs are all zero."""
-    form = second - mean[:, :, None] * mean[:, None, :] if centred else second.copy()
+    with np.errstate(invalid="ignore"):
+        form = second - mean[:, :, None] * mean[:, None, :] if centred else second.copy()
     size = form.shape[-1]
     power = np.einsum("pii->p", form) / size
     form += (_DAMPING * power)[:, None, None] * np.eye(size)
@@ -127,20 +127,19 @@ def _fed_back(values: Matrix, form: Matrix, scale: Matrix, low: Matrix, high: Ma
 
 
 def _descended(codes: Matrix, values: Matrix, form: Matrix, scale: Matrix, low: Matrix, high: Matrix) -> Matrix:
-    """Coordinate descent: move each code to where dᵀ H d is least with the others as they are."""
+    """One sweep of coordinate descent: move each code to where dᵀ H d is least with the others as they are."""
     codes = codes.copy()
     size = codes.shape[2]
-    for _ in range(_SWEEPS):
-        for start in range(0, size, _AT_ONCE):
-            stop = min(start + _AT_ONCE, size)
-            slopes = (codes * scale - values) @ form[:, :, start:stop]
-            for place in range(start, stop):
-                step = scale[:, :, place]
-                move = np.rint(slopes[:, :, place - start] / (form[:, place, place][:, None] * step))
-                if not move.any():
-                    continue
-                after = np.clip(codes[:, :, place] - move, low[:, :, place], high[:, :, place])
-                change = (after - codes[:, :, place]) * step
-                codes[:, :, place] = after
-                slopes += change[:, :, None] * form[:, place, None, start:stop]
+    for start in range(0, size, _AT_ONCE):
+        stop = min(start + _AT_ONCE, size)
+        slopes = (codes * scale - values) @ form[:, :, start:stop]
+        for place in range(start, stop):
+            step = scale[:, :, place]
+            move = np.rint(slopes[:, :, place - start] / (form[:, place, place][:, None] * step))
+            if not move.any():
+                continue
+            after = np.clip(codes[:, :, place] - move, low[:, :, place], high[:, :, place])
+            change = (after - codes[:, :, place]) * step
+            codes[:, :, place] = after
+            slopes += change[:, :, None] * form[:, place, None, start:stop]
     return codes
