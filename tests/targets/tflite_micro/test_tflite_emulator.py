@@ -18,6 +18,7 @@ from tflite_firmware import STAND_IN, artefact_for, copy_of_stand_in, job_for, n
 from edgedeploy.device_profiles.loader import load_profile
 from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
 from edgedeploy.evidence import Evidence
+from edgedeploy.exporters.tflite_micro.exporter import TfliteMicroExporter
 from edgedeploy.exporters.tflite_micro.firmware.build import build_emulated
 from edgedeploy.exporters.tflite_micro.firmware.tree import VARIABLE, RuntimeTree
 from edgedeploy.targets.tflite_micro import emulator
@@ -240,6 +241,13 @@ def test_a_folder_that_is_no_complete_tree_is_refused(tmp_path):
     with pytest.raises(InputError, match="lacks its third-party code") as raised:
         RuntimeTree.at(tree)
     assert "third_party_downloads" in raised.value.remedy
+
+
+def test_a_wrong_tree_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    nothing_to_work_on = None
+    with pytest.raises(InputError, match="no tflite-micro source tree"):
+        next(TfliteMicroExporter().candidates(nothing_to_work_on))
 
 
 @needs_emulator
