@@ -19,7 +19,7 @@ SAME_SCALE = frozenset(
     {
         *("Concat", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "Pad", "Gather"),
         *("MaxPool", "AveragePool", "GlobalMaxPool", "Resize", "Max", "Min", "ReduceMax", "Clip", "Where"),
-        *("DepthToSpace", "SpaceToDepth", "Expand"),
+        *("DepthToSpace", "SpaceToDepth", "Expand", "Tile"),
     }
 )
 

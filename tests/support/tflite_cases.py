@@ -414,6 +414,20 @@ def movement_cases() -> list[Case]:
             ["SPACE_TO_DEPTH"],
             wide=False,
         ),
+        *repetition_cases(),
+    ]
+
+
+def repetition_cases() -> list[Case]:
+    def graph(op_type: str, shape: tuple[int, ...], numbers: Sequence[int]) -> FloatGraph:
+        return FloatGraph([node(op_type, ["x", "n"], ["y"])], shape, ["y"], {"n": np.asarray(numbers, np.int64)})
+
+    return [
+        Case("expand", graph("Expand", (1, 4, 1, 1), (1, 4, 3, 5)), ["BROADCAST_TO"]),
+        Case("expand_rank", graph("Expand", (1, 3), (1, 2, 3)), ["RESHAPE", "BROADCAST_TO"]),
+        Case("tile_one", graph("Tile", (1, 1, 4), (1, 12, 1)), ["BROADCAST_TO"]),
+        Case("tile", graph("Tile", (1, 3, 4, 2), (1, 2, 1, 3)), ["CONCATENATION", "CONCATENATION"]),
+        Case("tile_both", graph("Tile", (1, 1, 4), (1, 3, 2)), ["BROADCAST_TO", "CONCATENATION"]),
     ]
 
 

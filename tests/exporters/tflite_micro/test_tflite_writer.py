@@ -136,6 +136,7 @@ def test_unsupported_ops_are_all_named_before_any_work():
             {"s": np.ones((3, 4), np.float32)}), "last axis"),
         ("cubic", FloatGraph([node("Resize", ["x", "", "s"], ["y"], mode="cubic")], (1, 2, 4, 4), ["y"],
             {"s": np.float32([1, 1, 2, 2])}), "cubic"),
+        ("tile", FloatGraph([node("Tile", ["x", "n"], ["y"])], (1, 3), ["y"], {"n": np.array([1, 11])}), "join 10"),
     ],
 )  # fmt: skip
 def test_what_no_kernel_does_is_refused_with_the_reason(name, graph, words):
