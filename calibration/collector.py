@@ -67,23 +67,25 @@ def collect(
 
 
 class _Gathered:
-    """Samples of one fold whose activations wait to be looked at together."""
+    """Samples in the order of their folds, whose activations wait to be looked at together."""
 
     def __init__(self, builders: Mapping[str, StatisticsBuilder], data: Dataset) -> None:
         self._builders, self._data = builders, data
         self._positions: list[int] = []
         self._values: list[dict[str, NDArray[np.float32]]] = []
         self._shapes: list[tuple[int, ...]] = []
-        self._bytes = self._fold = 0
+        self._folds: list[int] = []
+        self._bytes = 0
 
     def add(self, position: int, values: dict[str, NDArray[np.float32]], fold: int) -> None:
-        """Take a sample's tensors, after what waits where that is of another kind."""
+        """Take a sample's tensors, after what waits where that is of other shapes."""
         shapes = [value.shape for value in values.values()]
-        if fold != self._fold or shapes != self._shapes:
+        if shapes != self._shapes:
             self.flush()
         self._positions.append(position)
         self._values.append(values)
-        self._shapes, self._fold = shapes, fold
+        self._folds.append(fold)
+        self._shapes = shapes
         self._bytes += sum(value.nbytes for value in values.values())
         if self._bytes >= _GATHERED_BYTES or len(self._positions) == _GATHERED_SAMPLES:
             self.flush()
@@ -94,10 +96,10 @@ class _Gathered:
             return
         for name, builder in self._builders.items():
             found = [values.pop(name) for values in self._values]
-            nan = builder.add(np.stack(found) if len(found) > 1 else found[0][None], self._fold)
+            nan = builder.add(np.stack(found) if len(found) > 1 else found[0][None], self._folds)
             if nan is not None:
                 raise _nan(name, self._data, self._positions[nan])
-        self._positions, self._values, self._bytes = [], [], 0
+        self._positions, self._values, self._folds, self._bytes = [], [], [], 0
 
 
 def fetch_session(model: onnx.ModelProto, fetch: list[str]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -85,12 +86,12 @@ class StatisticsBuilder:
         self._folds = [HistogramBuilder() for _ in range(folds)]
         self._count = 0
 
-    def add(self, values: NDArray[np.float32], fold: int = 0) -> int | None:
-        """Take the tensor of several samples of one fold, fewer than 2^14, or nothing where one of them holds a NaN.
+    def add(self, values: NDArray[np.float32], folds: Sequence[int]) -> int | None:
+        """Take the tensor of several samples, fewer than 2^14, or nothing where one of them holds a NaN.
 
         Args:
             values: shape (samples, *tensor shape).
-            fold: theirs.
+            folds: of each sample; those of one fold stand together.
 
         Returns:
             The first sample with a NaN, if there is one.
@@ -103,7 +104,9 @@ class StatisticsBuilder:
         with_nan = np.isnan(low).any(axis=1)
         if with_nan.any():
             return int(with_nan.argmax())
-        self._folds[fold].add(values)
+        for fold in dict.fromkeys(folds):
+            start = folds.index(fold)
+            self._folds[fold].add(values[start : start + folds.count(fold)])
         large = np.maximum(-low.min(axis=1), high.max(axis=1)) >= _WIDE
         if large.any():
             kept = np.where(np.abs(rows[large]) < EXTREME, rows[large], 0).astype(np.float64)
