@@ -64,7 +64,7 @@ _C_TYPES = {
     "int32": "int32_t",
     "uint8": "uint8_t",
     "float32": "float",
-    "bool": "bool",
+    "bool": "uint8_t",  # one byte of 0 or 1, as the runtime stores it
 }
 
 
@@ -210,6 +210,8 @@ class _CArray:
 
 def _array(array: NDArray[Any]) -> _CArray:
     flat = array.reshape(len(array), -1)
+    if flat.dtype == np.bool_:
+        flat = flat.astype(np.uint8)
     return _CArray(_C_TYPES[str(array.dtype)], flat.shape[1], tuple(", ".join(map(str, row.tolist())) for row in flat))
 
 

@@ -33,6 +33,7 @@ from edgedeploy.exporters.tflite_micro.firmware.identifiers import c_string, ide
 from edgedeploy.exporters.tflite_micro.firmware.tree import RuntimeTree
 from edgedeploy.exporters.tflite_micro.flatbuffer import operators_of
 from edgedeploy.exporters.tflite_micro.writer import write_tflite
+from edgedeploy.tensors import Contract, PortSpec
 
 #: CI installs the compiler; elsewhere these tests say that it is missing.
 needs_compiler = pytest.mark.skipif(
@@ -120,6 +121,17 @@ def test_main_compiles_against_the_runtimes_interface(tmp_path, cpu):
     firmware(tmp_path / "fw")
     complete_firmware(tmp_path / "fw", "net", (5000, 0.15), [codes((3, 1, 8, 8, 3))], [codes((3, 1, 6, 6, 5))])
     assert check_sources(tmp_path / "fw", cpu, RuntimeTree.at(STAND_IN)).with_runtime
+
+
+@needs_compiler
+def test_main_compiles_for_every_type_and_for_many_ports(tmp_path):
+    _, model = firmware(tmp_path / "plain")
+    dtypes = ("int8", "int16", "int32", "uint8", "float32", "bool")
+    ports = tuple(PortSpec(dtype, dtype, (1, 4), dtype, "", (), 0.5, 3) for dtype in dtypes)
+    write_firmware(tmp_path / "fw", dataclasses.replace(model, contract=Contract(ports, ports)))
+    arrays = [np.ones((3, 1, 4), dtype) for dtype in dtypes]
+    complete_firmware(tmp_path / "fw", "net", (5000, 0.15), arrays, arrays)
+    assert check_sources(tmp_path / "fw", "cortex-m4", RuntimeTree.at(STAND_IN)).with_runtime
 
 
 @needs_compiler
