@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from edgedeploy.errors import InputError
+from edgedeploy.graph.activations import name_activations
 from edgedeploy.graph.attention import finite_masks, simplify_attention
 from edgedeploy.graph.batch_norm import fold_batch_norms
 from edgedeploy.graph.graph import OPSET, Graph
@@ -40,6 +41,7 @@ def canonical(model: ir.Model) -> Graph:
     drop_zero_states(model)
     index_as_reshape(model)
     finite_masks(model)
+    name_activations(model)
     # A reshape whose target became constant lets more be inferred, and so more be simplified.
     if materialize_reshapes(model) | simplify_attention(model):
         _optimize(model)
