@@ -41,3 +41,10 @@ def _unpack(packed: dict) -> OpFacts:
         name: tuple(value) if isinstance(value, list) else value for name, value in packed["attributes"].items()
     }
     return OpFacts(**fields)
+
+
+def bare(name: str, ops: tuple[OpFacts, ...]) -> tuple[OpFacts, ...]:
+    """The ops of a network without the normalization that only AI Hub measures with it."""
+    from cost_model_networks import NORMALIZED
+
+    return ops[2:] if name in NORMALIZED else ops

@@ -16,9 +16,9 @@ from edgedeploy.targets.cost.precision import FLOAT16, FLOAT32, INT8, INT16
 #: Devices whose published coverage is thin because networks that do not compile cleanly were dropped.
 _THIN = {"float": {"qcs6490"}, "w8a8": set(), "w8a16": set()}
 
-NPU_FLOAT = Family("Snapdragon NPU, float", "npu", FLOAT16, (100, 0.1, 1.5, 5000, 50, 50, 35, 2))
-NPU_INT8 = Family("Snapdragon NPU, w8a8", "npu", INT8, (100, 0.1, 1.2, 16000, 70, 50, 35, 2))
-NPU_INT16 = Family("Snapdragon NPU, w8a16", "npu", INT16, (100, 0.1, 1.5, 8000, 60, 50, 35, 2))
+NPU_FLOAT = Family("Snapdragon NPU, float", "npu", FLOAT16, (50, 0.05, 0.7, 5500, 50, 120, 35, 1.5), odd_rows=True)
+NPU_INT8 = Family("Snapdragon NPU, w8a8", "npu", INT8, (50, 0.02, 0.5, 16000, 50, 100, 40, 2), odd_rows=True)
+NPU_INT16 = Family("Snapdragon NPU, w8a16", "npu", INT16, (50, 0.03, 0.7, 9000, 50, 100, 40, 2), odd_rows=True)
 #: A Cortex-M has no start-up to speak of and no attention in its four networks: those stay at their priors.
 TINY = Family(
     "Cortex-M, int8",

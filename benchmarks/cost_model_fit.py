@@ -13,11 +13,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from cost_model_cache import bare
 from cost_model_rows import Row
 from scipy.optimize import least_squares
 
+from edgedeploy.device_profiles.schema import LatencyCoefficients
 from edgedeploy.targets.cost.forms import FORMS
+from edgedeploy.targets.cost.latency import layer_times
 from edgedeploy.targets.cost.layers import layers
+from edgedeploy.targets.cost.peers import Peers, correction, groups, position
 from edgedeploy.targets.cost.precision import Precision
 from edgedeploy.targets.cost.work import work
 
@@ -39,6 +43,8 @@ class Family:
         shrink: log-standard-deviation of a device around the mean device (around its stack, where there are stacks).
         stack_shrink: of a stack around the mean device.
         noise: log-standard-deviation of a measurement around the model.
+        odd_rows: some networks hit a slow path of the compiler that no form knows: far misses count less and less
+            (Cauchy's loss), and predictions are corrected by measured networks that are like them.
     """
 
     name: str
@@ -49,14 +55,19 @@ class Family:
     shrink: float = 0.35
     stack_shrink: float = 1.0
     noise: float = 0.2
+    odd_rows: bool = False
 
 
 class Bench:
     """The networks of one family as concatenated arrays."""
 
     def __init__(self, family: Family, facts, networks: Sequence[str], *, plain: bool = False) -> None:
-        works = [work(facts[name], layers(facts[name]), FORMS[family.form], family.precision) for name in networks]
-        self.networks = list(networks)
+        ops = [facts[name] if family.form == "npu" else bare(name, facts[name]) for name in networks]
+        executed = [layers(item) for item in ops]
+        works = [
+            work(item, layer, FORMS[family.form], family.precision) for item, layer in zip(ops, executed, strict=True)
+        ]
+        self.networks, self.works, self.groups = list(networks), works, [groups(item) for item in executed]
         self.owner = np.concatenate([np.full(len(item.macs), index) for index, item in enumerate(works)])
         self.macs, self.vector, self.memory, self.calls, self.unit = (
             np.concatenate([getattr(item, key) for item in works])
@@ -72,6 +83,13 @@ class Bench:
         busy = self.macs * ratio / (compute * 1e3) + self.vector / (vector * 1e3)
         each = np.maximum(busy, self.memory / (memory * 1e3)) + op * self.calls
         return np.bincount(self.owner, each, minlength=len(self.io_kb)) + fixed + io * self.io_kb
+
+    def positions(self, logs: np.ndarray) -> np.ndarray:
+        """Where every network lies among its peers, shape (networks, 14)."""
+        rates = LatencyCoefficients(**dict(zip(NAMES, np.exp(logs), strict=True)), band90=1)
+        return np.array(
+            [position(group, layer_times(item, rates)) for group, item in zip(self.groups, self.works, strict=True)]
+        )
 
 
 @dataclass
@@ -127,7 +145,7 @@ def fit_family(
     width, shrink = np.array(family.width), np.minimum(family.shrink, family.width)
     level = _stack_means(logs - speed[:, None], stacks) if stacks else logs - speed[:, None]
     mean = np.nanmean(level[:, seen], 0)
-    centre = _fit(bench, np.flatnonzero(seen), mean, centre_prior, width, family.noise, start and start[0])
+    centre = _fit(bench, np.flatnonzero(seen), mean, centre_prior, width, family, start and start[0])
     if len(logs) == 1 and not around:
         return centre, centre[None]  # one device is its own mean: it must not count twice
     if around:
@@ -140,7 +158,7 @@ def fit_family(
     for index, row in enumerate(logs):
         known = np.flatnonzero(~np.isnan(row))
         first = start and start[1][index]
-        devices.append(_fit(bench, known, row[known], priors[index], shrink, family.noise, first))
+        devices.append(_fit(bench, known, row[known], priors[index], shrink, family, first))
     return centre, np.array(devices)
 
 
@@ -171,7 +189,7 @@ def _stack_priors(family, bench, logs, speed, centre, stacks) -> np.ndarray:
             mean = np.nanmean(logs[boards] - own[:, None], 0)
         known = np.flatnonzero(~np.isnan(mean))
         prior = _at_speed(centre, speed[boards].mean())
-        stack = _fit(bench, known, mean[known], prior, width, family.noise, None)
+        stack = _fit(bench, known, mean[known], prior, width, family, None)
         priors[boards] = [_at_speed(stack, slower) for slower in own]
     return priors
 
@@ -187,13 +205,32 @@ def _speeds(logs: np.ndarray) -> np.ndarray:
     return speed - speed.mean()
 
 
-def _fit(bench, index, logs, prior, width, noise, start) -> np.ndarray:
-    def residuals(p):
+def _fit(bench, index, logs, prior, width, family, start) -> np.ndarray:
+    def residuals(p, odd_rows=False):
         miss = np.log(bench.predict(p)[index]) - logs
-        soft = np.sign(miss) * _KNEE * np.sqrt(2 * (np.sqrt(1 + (miss / _KNEE) ** 2) - 1))
-        return np.concatenate([soft / noise, (p - prior) / width])
+        far = (miss / _KNEE) ** 2
+        soft = np.sign(miss) * _KNEE * np.sqrt(np.log1p(far) if odd_rows else 2 * (np.sqrt(1 + far) - 1))
+        return np.concatenate([soft / family.noise, (p - prior) / width])
 
-    return least_squares(residuals, prior if start is None else start, method="lm", max_nfev=300).x
+    found = least_squares(residuals, prior if start is None else start, method="lm", max_nfev=300).x
+    if not family.odd_rows:
+        return found
+    return least_squares(residuals, found, method="lm", max_nfev=200, args=(True,), diff_step=1e-3).x
+
+
+def peer_table(bench: Bench, logs: np.ndarray, fit: Fit) -> Peers:
+    """The networks that have measurements: where they lie, and what the form misses, over all devices."""
+    centre, devices = fit
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        ratio = np.nanmean(logs - np.log([bench.predict(device) for device in devices]), 0)
+    known = ~np.isnan(ratio)
+    return Peers(bench.positions(centre)[known], ratio[known])
+
+
+def corrections(bench: Bench, centre: np.ndarray, peers: Peers) -> np.ndarray:
+    """Log factors on the predictions of a bench's networks."""
+    return np.array([correction(at, peers) for at in bench.positions(centre)])
 
 
 @dataclass
@@ -222,7 +259,7 @@ def cross_validate(
     family: Family,
     bench: Bench,
     logs: np.ndarray,
-    groups: Sequence[str],
+    held_together: Sequence[str],
     *,
     shared=False,
     stacks: Sequence[str] = (),
@@ -231,28 +268,28 @@ def cross_validate(
     """Leave out all networks of one group at a time, in the mean device and in every device.
 
     Args:
-        groups: by network: its own name (leave-one-model-out) or its architecture family.
+        held_together: by network: its own name (leave-one-model-out) or its architecture family.
         shared: one shape for all devices, each with a scale of its own.
         stacks: see `fit_family`.
         around: the fit in the other precision without the networks of these names.
     """
     full = None if stacks else fit_family(family, bench, logs, around=around(set()) if around else None)
     predicted = np.full_like(logs, np.nan)
-    for group in sorted(set(groups)):
-        held = np.array([item == group for item in groups])
-        masked = logs.copy()
-        masked[:, held] = np.nan
+    for group in sorted(set(held_together)):
+        held = np.array([item == group for item in held_together])
+        masked = np.where(held, np.nan, logs)
         names = {name for name, out in zip(bench.networks, held, strict=True) if out}
         centre, devices = fit_family(
             family, bench, masked, full, stacks=stacks, around=around(names) if around else None
         )
+        near = corrections(bench, centre, peer_table(bench, masked, (centre, devices))) if family.odd_rows else 0
         if shared:
             base = np.log(bench.predict(centre))
             offset = np.nanmean(masked - base, 1)
             predicted[:, held] = (base + offset[:, None])[:, held]
         else:
             for index, device in enumerate(devices):
-                predicted[index, held] = np.log(bench.predict(device))[held]
+                predicted[index, held] = (np.log(bench.predict(device)) + near)[held]
     return Errors(np.where(np.isnan(logs), np.nan, predicted - logs), predicted)
 
 

@@ -348,6 +348,30 @@ def every():
     return {**hub(), **SMALL}
 
 
+#: Of the AI Hub table, those that subtract the mean and divide by the deviation inside the measured graph.
+NORMALIZED = frozenset(
+    """convnext_tiny convnext_base convnext_v2_base densenet121 efficientnet_b0 efficientnet_b4 efficientnet_v2_s
+    efficientnet_lite4 googlenet inception_v3 inception_v4 mnasnet05 mobilenet_v2 mobilenet_v3_large mobilenet_v3_small
+    mobilenet_v4 regnet regnet_y_800mf resnet18 resnet50 resnet101 resnext50 resnext101 wideresnet50 shufflenet_v2
+    squeezenet1_1 swin_tiny swin_small swin_base swinv2_base vit dla102x levit efficientformer efficientvit_b2_cls
+    efficientvit_l2_cls nasnet repvit beit segformer_base depth_anything depth_anything_v2 hrnet_pose hrnet_face osnet
+    pspnet u2net_segmentation midas resnet34_ssd1200 easyocr:detector deepbox:vgg_3d_detection deeplabv3_plus_mobilenet
+    ffnet_40s ffnet_54s ffnet_78s ffnet_78s_lowres ffnet_122ns_lowres ddrnet23_slim pidnet detr_resnet50
+    detr_resnet50_dc5 detr_resnet101 detr_resnet101_dc5""".split()
+)
+
+
+class _Normalized(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.zeros(1, 3, 1, 1, device="meta"))
+        self.register_buffer("deviation", torch.ones(1, 3, 1, 1, device="meta"))
+
+    def forward(self, image):
+        return self.net((image - self.mean) / self.deviation)
+
+
 def facts(name):
     """The traced ops of one network, and its number of parameters."""
     from cost_model_trace import trace
@@ -355,6 +379,8 @@ def facts(name):
     _, build, shapes = every()[name]
     with torch.device("cpu" if name in ON_CPU else "meta"):
         network = build().to("meta")
+    if name in NORMALIZED:
+        network = _Normalized(network)
     inputs = [
         torch.zeros(shape[:-1], dtype=torch.long, device="meta")
         if shape[-1] == "ids"

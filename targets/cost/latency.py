@@ -24,13 +24,24 @@ class LayerTimes:
 
     Attributes:
         total_us: of each layer, its fixed cost included.
+        calls_us: its fixed cost, part of ``total_us``.
+        waiting_us: what it waits for memory beyond computing, part of ``total_us``.
         memory_bound: True where moving its bytes takes longer than computing.
         overhead_us: of the whole inference: start, and conversion of inputs and outputs.
     """
 
     total_us: NDArray[np.float64]
+    calls_us: NDArray[np.float64]
+    waiting_us: NDArray[np.float64]
     memory_bound: NDArray[np.bool_]
     overhead_us: float
+
+    def scaled(self, factor: float) -> LayerTimes:
+        """Every time multiplied by ``factor``."""
+        return LayerTimes(
+            self.total_us * factor, self.calls_us * factor, self.waiting_us * factor, self.memory_bound,
+            self.overhead_us * factor,
+        )  # fmt: skip
 
     @property
     def latency_ms(self) -> float:
@@ -47,6 +58,8 @@ def layer_times(work: Work, rates: LatencyCoefficients) -> LayerTimes:
     busy = compute + vector
     return LayerTimes(
         total_us=np.maximum(busy, memory) + rates.op_us * work.calls,
+        calls_us=rates.op_us * work.calls,
+        waiting_us=np.maximum(memory - busy, 0),
         # A layer without multiply-accumulates does little but move its elements.
         memory_bound=(memory >= busy) | (work.macs == 0),
         overhead_us=rates.fixed_us + rates.io_us_per_kb * work.io_kb,

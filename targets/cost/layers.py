@@ -6,7 +6,7 @@ Batch norms are already folded. Reshapes cost nothing; a bias, ReLU, Clip or PRe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import prod
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgedeploy.graph.facts import OpFacts
+    from edgedeploy.tensors import TensorSpec
 
 
 class Kind(StrEnum):
@@ -33,6 +34,8 @@ class Kind(StrEnum):
     POOL = "pooling"
     RESIZE = "resize"
     PERMUTE = "permute"
+    LAYOUT = "layout change"
+    """A transpose between channels first and channels last: nothing where the processor keeps channels last anyway."""
     MOVE = "data movement"
     OTHER = "unknown"
     """An op that the model has no class for: counted as memory-bound, and listed."""
@@ -50,6 +53,7 @@ class Layer:
         cin: input channels of one group; cout: output channels of all; groups; taps: kernel positions.
         dilation: the largest.
         rows: output positions or rows that share one set of weights.
+        read, written: (elements, channels) of every tensor, for processors that pad channels.
     """
 
     name: str
@@ -65,6 +69,8 @@ class Layer:
     taps: int = 1
     dilation: int = 1
     rows: int = 1
+    read: tuple[tuple[int, int], ...] = ()
+    written: tuple[tuple[int, int], ...] = ()
 
 
 FREE_OPS = frozenset(
@@ -106,6 +112,32 @@ _KINDS: dict[str, Kind] = {
 }  # fmt: skip
 
 
+#: Transposes between channels first and channels last, images, volumes and flattened images.
+_LAYOUTS = frozenset({(0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 3, 4, 1), (0, 4, 1, 2, 3), (0, 2, 1)})
+#: Ops that give channels first, whatever they read; those after which a tensor is an image no more.
+_IMAGES = frozenset(
+    {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "DepthToSpace",
+     "SpaceToDepth", "BatchNormalization", "GroupNormalization", "InstanceNormalization"}
+)  # fmt: skip
+_SEQUENCES = frozenset(
+    {"Reshape", "Gemm", "MatMul", "Transpose", "Flatten", "LayerNormalization", "Unsqueeze", "Squeeze"}
+)
+
+
+def _channels_first(facts: Sequence[OpFacts]) -> frozenset[str]:
+    """Names of the tensors whose channels are their second axis; those of all others are their last."""
+    made = {tensor.name for op in facts for tensor in op.outputs}
+    found = {tensor.name for op in facts for tensor in op.inputs if tensor.name not in made and len(tensor.shape) > 3}
+    for op in facts:
+        if op.op_type in _SEQUENCES:
+            images = op.attributes.get("perm") in ((0, 3, 1, 2), (0, 4, 1, 2, 3))
+        else:
+            images = op.op_type in _IMAGES or any(tensor.name in found for tensor in op.inputs)
+        if images:
+            found.update(tensor.name for tensor in op.outputs if len(tensor.shape) > 3)
+    return frozenset(found)
+
+
 def layers(facts: Iterable[OpFacts]) -> tuple[Layer, ...]:
     """Fuse a graph's ops into the layers a device executes, in execution order."""
     found: list[Layer] = []
@@ -113,6 +145,7 @@ def layers(facts: Iterable[OpFacts]) -> tuple[Layer, ...]:
     sigmoid_of: dict[int, str] = {}
     readers: dict[str, int] = {}
     facts = tuple(facts)
+    images = _channels_first(facts)
     for op in facts:
         for tensor in op.inputs:
             readers[tensor.name] = readers.get(tensor.name, 0) + 1
@@ -125,7 +158,7 @@ def layers(facts: Iterable[OpFacts]) -> tuple[Layer, ...]:
             target = before
         else:
             target = len(found)
-            found.append(_layer(op))
+            found.append(_laid_out(_layer(op), op, images))
             if op.op_type in ("Sigmoid", "HardSigmoid") and op.inputs:
                 sigmoid_of[target] = op.inputs[0].name
         if target is not None:
@@ -146,7 +179,7 @@ def _fuses_into(
     if len(sources) != 1 or sources[0] is None or readers.get(op.inputs[0].name, 0) > 1:
         return None
     target = found[sources[0]]
-    if op.op_type in FUSED_OPS and target.kind is not Kind.PERMUTE:
+    if op.op_type in FUSED_OPS and target.kind not in (Kind.PERMUTE, Kind.LAYOUT):
         return sources[0]
     is_bias = op.op_type == "Add" and bool(op.weights) and target.kind in (Kind.LINEAR, Kind.CONV, Kind.DEPTHWISE)
     return sources[0] if is_bias else None
@@ -157,8 +190,22 @@ def _with_op(layer: Layer, op: OpFacts) -> Layer:
     return replace(layer, ops=(*layer.ops, op.op_type), weights=layer.weights + op.parameters, kind=kind)
 
 
+def _laid_out(layer: Layer, op: OpFacts, images: frozenset[str]) -> Layer:
+    written = tuple(_channels(tensor, tensor.name in images) for tensor in op.outputs)
+    if layer.kind is Kind.MOVE and layer.inputs == layer.outputs:
+        return replace(layer, read=written, written=written)
+    return replace(layer, read=tuple(_channels(tensor, tensor.name in images) for tensor in op.inputs), written=written)
+
+
+def _channels(tensor: TensorSpec, first: bool) -> tuple[int, int]:
+    size = tensor.shape[1 if first else -1] if tensor.shape else 1
+    return tensor.elements, size if isinstance(size, int) and size > 0 else 1
+
+
 def _layer(op: OpFacts) -> Layer:
     kind = _KINDS.get(op.op_type, Kind.OTHER)
+    if kind is Kind.PERMUTE and op.attributes.get("perm") in _LAYOUTS:
+        kind = Kind.LAYOUT
     inputs = sum(tensor.elements for tensor in op.inputs)
     outputs = sum(tensor.elements for tensor in op.outputs)
     weights = op.parameters

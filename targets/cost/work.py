@@ -45,38 +45,68 @@ class Work:
 def work(facts: Sequence[OpFacts], layers: Sequence[Layer], form: Form, precision: Precision) -> Work:
     """Count what ``form`` does for these layers in this precision."""
     size = precision.activation_bytes
-    moved = np.array([layer.inputs + layer.outputs for layer in layers], float) * size
+    moved = np.array([_moved(layer, form, precision) for layer in layers], float) * size
     kept = [layer.weights * (form.winograd_weights if _winograd(layer, form, precision) < 1 else 1) for layer in layers]
     weights = np.array(kept, float) * precision.weight_bytes
     return Work(
         macs=np.array([_macs(layer, form, precision) for layer in layers], float),
         unit=np.array([_unit(layer, form) for layer in layers], np.int64),
         vector=np.array([_vector(layer, form, precision) for layer in layers], float) * size,
-        memory=weights + np.maximum(moved - form.on_chip_bytes, 0),
+        memory=weights + form.spill * np.maximum(moved - form.on_chip_bytes, 0),
         calls=np.array([_calls(layer, form) for layer in layers], float),
-        io_kb=_boundary(facts, form) * size / 1e3,
+        io_kb=_boundary(facts, form, precision) * size / 1e3,
     )
 
 
-def boundary(facts: Sequence[OpFacts]) -> tuple[list[tuple[int | str, ...]], int]:
-    """Shapes of the tensors that enter the graph, and the elements that leave it."""
-    made = {tensor.name for op in facts for tensor in op.outputs}
+Shape = tuple[int | str, ...]
+
+
+def boundary(facts: Sequence[OpFacts]) -> tuple[list[Shape], list[Shape]]:
+    """Shapes of the tensors that enter the graph, and of those that nothing in it reads."""
+    made = {tensor.name: tensor.shape for op in facts for tensor in op.outputs}
     entering = {tensor.name: tensor.shape for op in facts for tensor in op.inputs if tensor.name not in made}
-    return list(entering.values()), sum(tensor.elements for tensor in facts[-1].outputs) if facts else 0
+    read = {tensor.name for op in facts for tensor in op.inputs}
+    return list(entering.values()), [shape for name, shape in made.items() if name not in read]
 
 
-def _boundary(facts: Sequence[OpFacts], form: Form) -> float:
+def _boundary(facts: Sequence[OpFacts], form: Form, precision: Precision) -> float:
     entering, leaving = boundary(facts)
-    total = float(leaving)
-    for shape in entering:
-        sizes = [size if isinstance(size, int) else 1 for size in shape]
-        elements = float(np.prod(sizes)) if sizes else 1.0
-        if len(sizes) == 4 and sizes[1] <= 4:
-            elements *= max(form.io_channels, sizes[1]) / sizes[1]
-        elif len(sizes) == 5:
-            elements *= max(form.io_channels, 3) / 3
-        total += elements
-    return total
+    into, out = (sum(_laid_out(shape, form, precision) for shape in shapes) for shapes in (entering, leaving))
+    return into + form.leaving * out
+
+
+def _laid_out(shape: Shape, form: Form, precision: Precision) -> float:
+    sizes = [size if isinstance(size, int) else 1 for size in shape]
+    elements = float(np.prod(sizes)) if sizes else 1.0
+    if len(sizes) == 4 and 0 < sizes[1] <= 4 and not _is_plane(sizes[1], form, precision):
+        elements *= max(form.io_channels, sizes[1]) / sizes[1]
+    elif len(sizes) == 5:
+        elements *= max(form.io_channels, 3) / 3
+    return elements
+
+
+def _is_plane(channels: int, form: Form, precision: Precision) -> bool:
+    return form.planes and channels == 1 and precision.is_integer
+
+
+def _padded(tensors: tuple[tuple[int, int], ...], form: Form, precision: Precision) -> float:
+    """Elements of tensors as laid out, their channels padded."""
+    return float(
+        sum(
+            elements
+            if _is_plane(channels, form, precision)
+            else elements // channels * _up(channels, form.tensor_lanes)
+            for elements, channels in tensors
+        )
+    )
+
+
+def _moved(layer: Layer, form: Form, precision: Precision) -> float:
+    if layer.kind in form.free:
+        return 0.0
+    if form.tensor_lanes == 1:
+        return float(layer.inputs + layer.outputs)
+    return _padded(layer.read, form, precision) + _padded(layer.written, form, precision)
 
 
 def _macs(layer: Layer, form: Form, precision: Precision) -> float:
@@ -90,7 +120,8 @@ def _macs(layer: Layer, form: Form, precision: Precision) -> float:
         wide = _up(width, lanes) / width if layer.cin > lanes else 1.0
         return factor * layer.rows * layer.taps * _up(layer.cin, lanes) * layer.cout * wide
     if layer.kind in (Kind.CONV, Kind.LINEAR, Kind.ATTENTION):
-        return factor * layer.rows * layer.taps * _up(layer.cin, lanes) * _up(layer.cout, lanes)
+        depth = _up(layer.cin, form.input_lanes or lanes)
+        return factor * layer.rows * layer.taps * depth * _up(layer.cout, lanes)
     return float(layer.macs)
 
 
@@ -98,7 +129,12 @@ def _vector(layer: Layer, form: Form, precision: Precision) -> float:
     weight = form.vector.get(layer.kind, 0.0)
     if layer.kind is Kind.ACTIVATION and precision.is_integer:
         weight *= form.integer_activation
-    passes = weight * (max(layer.inputs, layer.outputs) if layer.kind is Kind.POOL else layer.outputs)
+    if layer.kind in form.by_element:
+        weight *= 2 / precision.activation_bytes
+    written = float(layer.outputs) if form.tensor_lanes == 1 else _padded(layer.written, form, precision)
+    if layer.kind is Kind.POOL:
+        written = max(written, float(layer.inputs) if form.tensor_lanes == 1 else _padded(layer.read, form, precision))
+    passes = weight * written
     return passes + form.unfold * _unfolded(layer, form, precision)
 
 
@@ -119,6 +155,8 @@ def _unfolded(layer: Layer, form: Form, precision: Precision) -> float:
 
 
 def _calls(layer: Layer, form: Form) -> int:
+    if layer.kind in form.free:
+        return 0
     return layer.groups if form.grouped_calls and layer.kind is Kind.CONV else 1
 
 
