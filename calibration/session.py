@@ -122,7 +122,7 @@ class Calibration:
             higher: tensors that the backend stores in ``scheme.higher``.
         """
         choice = self.method_choice(scheme, higher)
-        return self._read_by(self.options.method if choice is None else choice.method)
+        return self.read_by(self.options.method if choice is None else choice.method)
 
     def method_choice(self, scheme: Scheme, higher: frozenset[str] = frozenset()) -> MethodChoice | None:
         """What `table_for` chose and what every method would have given; ``None`` where there was nothing to choose."""
@@ -147,7 +147,8 @@ class Calibration:
         self._progress.note(f"Comparing calibration methods under {scheme.name}")
         return choose_method(self.graph, self.table.without_fold(0), scheme, samples, higher)
 
-    def _read_by(self, method: str) -> CalibrationTable:
+    def read_by(self, method: str) -> CalibrationTable:
+        """The table read by one method, with what weights are rounded by."""
         if method not in self._readings:
             table = self.table if method == self.options.method else self.table.by_method(method)
             self._readings[method] = table if self._moments is None else replace(table, moments=self._moments)
