@@ -25,6 +25,8 @@ def register() -> None:
     for name, convert in _OPS.items():
         if name not in known:
             _TORCH_OPS_REGISTRY.set_func_by_name(convert, name)
+    for name, convert in _REPLACED.items():
+        _TORCH_OPS_REGISTRY.set_func_by_name(convert, name)
     # Boolean forms of the bit operators. "__and__" is looked up both as it is and without its last underscore,
     # which register_torch_op refuses as the mark of an in-place op.
     for function, names in _LOGICAL.items():
@@ -63,7 +65,7 @@ def _new_ones(context: Any, node: Any) -> None:
     size = _size(operands[1])
     asked = operands[2] if len(operands) > 2 else None
     asked = getattr(asked, "val", asked)
-    to_bool = asked == _BOOL or str(asked) == "torch.bool" or node.kwinputs.get("dtype") == ["bool"]
+    to_bool = asked == _BOOL or str(asked) == "torch.bool" or (node.kwinputs or {}).get("dtype") == ["bool"]
     one = True if to_bool else 1.0
     if size is None:
         result = mb.const(val=one, name=node.name)
@@ -90,12 +92,33 @@ def _lerp(context: Any, node: Any) -> None:
     context.add(mb.add(x=start, y=mb.mul(x=mb.sub(x=end, y=start), y=weight), name=node.name))
 
 
+def _celu(context: Any, node: Any) -> None:
+    """CELU: a * elu(x / a)."""
+    mb = _mb()
+    x, alpha = _inputs(context, node)[:2]
+    alpha = float(alpha.val)
+    context.add(mb.mul(x=mb.elu(x=mb.mul(x=x, y=1.0 / alpha), alpha=1.0), y=alpha, name=node.name))
+
+
+def _log_sigmoid(context: Any, node: Any) -> None:
+    """Log of a sigmoid: -softplus(-x)."""
+    mb = _mb()
+    negated = mb.mul(x=_inputs(context, node)[0], y=-1.0)
+    context.add(mb.mul(x=mb.softplus(x=negated), y=-1.0, name=node.name))
+
+
+def _hardtanh(context: Any, node: Any) -> None:
+    """Hardtanh whose bounds may be integers, which coremltools passes to ``clip`` as they are and then refuses."""
+    x, low, high = _inputs(context, node)[:3]
+    context.add(_mb().clip(x=x, alpha=float(low.val), beta=float(high.val), name=node.name))
+
+
 def _addcmul(context: Any, node: Any) -> None:
     mb = _mb()
     operands = _inputs(context, node)
     product = mb.mul(x=operands[1], y=operands[2])
     if len(operands) > 3:
-        product = mb.mul(x=product, y=operands[3])
+        product = mb.mul(x=product, y=float(operands[3].val))
     context.add(mb.add(x=operands[0], y=product, name=node.name))
 
 
@@ -104,7 +127,7 @@ def _addcdiv(context: Any, node: Any) -> None:
     operands = _inputs(context, node)
     quotient = mb.real_div(x=operands[1], y=operands[2])
     if len(operands) > 3:
-        quotient = mb.mul(x=quotient, y=operands[3])
+        quotient = mb.mul(x=quotient, y=float(operands[3].val))
     context.add(mb.add(x=operands[0], y=quotient, name=node.name))
 
 
@@ -176,6 +199,8 @@ _OPS: dict[str, Callable[[Any, Any], None]] = {
     "expm1": _expm1,
     "log1p": _log1p,
     "lerp": _lerp,
+    "celu": _celu,
+    "log_sigmoid": _log_sigmoid,
     "addcmul": _addcmul,
     "addcdiv": _addcdiv,
     "isinf": _isinf,
@@ -187,6 +212,9 @@ _OPS: dict[str, Callable[[Any, Any], None]] = {
     "where.scalarself": _where_scalar,
     "where.scalar": _where_scalar,
 }
+
+#: Ops that coremltools has and converts wrongly.
+_REPLACED: dict[str, Callable[[Any, Any], None]] = {"hardtanh": _hardtanh, "hardtanh_": _hardtanh}
 
 _LOGICAL: dict[str, tuple[str, ...]] = {
     "logical_and": ("bitwise_and", "and", "__and__", "__and_"),

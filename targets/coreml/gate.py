@@ -24,6 +24,9 @@ MAX_SPREAD_ERROR = 2e-2
 """Root-mean-square error as a fraction of how much the output varies from one input to another: a bias that hides
 in a large constant output shows here."""
 
+FLOAT32_NOISE = 1e-6
+"""A spread below this fraction of the output's magnitude is rounding noise of float32 sums, not an answer."""
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -34,7 +37,7 @@ class Agreement:
         cosine: smallest over the samples.
         error: largest absolute difference, relative to the reference's largest absolute value.
         spread_error: root-mean-square difference over the reference's standard deviation across samples; ``None``
-            where there is one sample, or the reference does not vary.
+            where there is one sample, or the reference does not vary beyond `FLOAT32_NOISE`.
         top1_agreement: share of samples with the same argmax along the last axis; ``None`` below two elements.
         distinct_top1: number of different argmaxes in the reference.
     """
@@ -91,7 +94,8 @@ def compare(output: str, got: NDArray[Any], expected: NDArray[Any]) -> Agreement
     if expected.ndim > 1 and expected.shape[-1] > 1:
         best, own = expected.argmax(-1), got.argmax(-1)
         agreement, distinct = float((best == own).mean()), len(np.unique(best))
-    return Agreement(output, cosine, error, rms / spread if spread > 0 else None, agreement, distinct)
+    varies = spread > FLOAT32_NOISE * magnitude
+    return Agreement(output, cosine, error, rms / spread if varies else None, agreement, distinct)
 
 
 def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

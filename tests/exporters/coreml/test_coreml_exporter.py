@@ -184,6 +184,35 @@ def test_recurrent_layers(tmp_path, kind):
     np.testing.assert_allclose(result.outputs["output"], reference(context, samples), atol=5e-3)
 
 
+class OwnConversions(nn.Module):
+    """Every op that the exporter teaches coremltools, each in a row of the output."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell = nn.LSTMCell(8, 8)
+
+    def forward(self, x):
+        f = nn.functional
+        share = torch.sigmoid(x)
+        first, second = x.chunk(2, -1)
+        rows = [
+            f.celu(x, alpha=0.7), f.logsigmoid(x), f.hardtanh(x, -1, 1), torch.expm1(x), torch.log1p(share),
+            torch.lerp(x, share, 0.3), torch.addcmul(x, share, x, value=0.5), torch.addcdiv(x, x, share + 1.0),
+            torch.logit(share, eps=1e-3), torch.cat([second, first], -1), x + x.new_ones(8),
+            torch.where(torch.isinf(x), x.new_ones(8), x), self.cell(x)[0],
+        ]  # fmt: skip
+        return torch.stack(rows, 1)
+
+
+def test_ops_that_coremltools_lacks_or_converts_wrongly(tmp_path):
+    samples = {"x": RNG.normal(size=(4, 8)).astype(np.float32)}
+    context = export_context(OwnConversions().eval(), samples, tmp_path)
+    result = run(first(context), context, samples)
+    assert figure(result, "float32_max_error").value < 1e-5
+    np.testing.assert_allclose(result.outputs["output"], reference(context, samples), atol=5e-3)
+
+
 class Overflowing(nn.Module):
     """Squares values in the hundreds: the sum passes float16's 65,504 and comes back."""
 

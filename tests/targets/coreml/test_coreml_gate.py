@@ -147,6 +147,13 @@ def test_error_is_judged_against_what_the_input_changes():
     assert not report.tight
 
 
+def test_an_output_that_only_rounding_varies_is_judged_by_its_size():
+    constant = (1000.0 + RNG.normal(size=(6, 10)) * 1e-5).astype(np.float32)
+    near = (1000.0 + RNG.normal(size=(6, 10)) * 1e-5).astype(np.float32)
+    assert compare("y", near, constant).tight
+    assert not compare("y", near + 2.0, constant).tight
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_result_that_is_not_a_number_never_agrees(value):
     expected = RNG.normal(size=(3, 4))
