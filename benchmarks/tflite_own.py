@@ -2,9 +2,10 @@
 
     python benchmarks/tflite_own.py FOLDER OUT.tflite WARM METHOD [TABLE.npz]
 
-METHOD is how ranges are chosen: "auto", as `deploy` does, or "minmax", which is what the peers do. TABLE is a
-calibration table as `deploy calibrate` writes it, made on the first call: later calls convert with ranges that are
-known and read no samples, and a warm conversion has the table in memory, as the second target of one `deploy` has.
+METHOD is how ranges are chosen: "auto", as `deploy` does, which also rounds weights by layers' outputs, or "minmax",
+with each weight rounded to its nearest code, which is what the peers do. TABLE is a calibration table as `deploy
+calibrate` writes it, made on the first call: later calls convert with ranges that are known and read no samples, and a
+warm conversion has the table in memory, as the second target of one `deploy` has.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def calibrated(folder: Path, graph: Graph, method: str) -> CalibrationTable:
 
     with np.load(folder / "calib.npz", allow_pickle=False) as stored:
         data = ArrayDataset(dict(stored))
-    return Calibration(graph, data, CalibrationOptions(method=method)).table_for(scheme_of("int8"))
+    options = CalibrationOptions(method=method, round_by_outputs=method == "auto")
+    return Calibration(graph, data, options).table_for(scheme_of("int8"))
 
 
 def written(graph: Graph, table: CalibrationTable) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -32,13 +33,14 @@ def convert(folder: Path) -> bytes:
             photos = np.resize(samples, (20, *samples.shape[1:])).astype(np.float32)
             margins = [(0, 0), *((0, 128 - size) for size in photos.shape[1:3]), (0, 0)]
             np.save("calibration_image_sample_data_20x128x128x3_float32.npy", np.pad(photos, margins, mode="reflect"))
+        model = shutil.copy(folder / "model.onnx", scratch)  # it simplifies the file it is given in place
         data = Path(scratch) / "calib.npy"
         np.save(data, samples)
         width = samples.shape[-1]
         mean, std = (np.zeros(width), np.ones(width)) if samples.ndim == 2 else (
             np.zeros((1, 1, 1, width)), np.ones((1, 1, 1, width)))  # fmt: skip
         onnx2tf.convert(
-            input_onnx_file_path=str(folder / "model.onnx"), output_folder_path=scratch,
+            input_onnx_file_path=str(model), output_folder_path=scratch,
             output_integer_quantized_tflite=True, quant_type="per-channel",
             custom_input_op_name_np_data_path=[[name, str(data), mean.tolist(), std.tolist()]],
             input_quant_dtype="int8", output_quant_dtype="int8", non_verbose=True,
