@@ -98,7 +98,7 @@ def damped(second: Matrix, mean: Matrix, *, centred: bool) -> Matrix:
     known = np.isfinite(form).all(axis=(1, 2)) & (power > 1e-9 * np.einsum("pii->p", second) / size)
     form[~known] = np.eye(size)
     # Weights of a channel compare at any scale, and none may vanish.
-    return form / np.einsum("pii->p", form)[:, None, None]
+    return np.asarray(form / np.einsum("pii->p", form)[:, None, None])
 
 
 def quadratic(error: Matrix, form: Matrix) -> Matrix:
