@@ -15,7 +15,10 @@ from onnx import helper, numpy_helper
 from edgedeploy.errors import UnsupportedOpError
 from edgedeploy.exporters.tflite_micro.pixel_shuffle import fold_into_convolutions
 from edgedeploy.exporters.tflite_micro.unroll import unroll_lstm
+from edgedeploy.exporters.tflite_micro.unroll_gru import unroll_gru
 from edgedeploy.graph.graph import Graph
+
+_UNROLL = {"GRU": unroll_gru, "LSTM": unroll_lstm}
 
 
 @dataclass(frozen=True)
@@ -54,29 +57,29 @@ class Scope:
 
 
 def for_micro(graph: Graph) -> Rewritten:
-    """Unroll every LSTM, turn every BatchNormalization into a Mul and an Add, give PixelShuffle the kernel's order.
+    """Unroll LSTMs and GRUs, make left-over batch norms a Mul and an Add, give PixelShuffle the kernel's order.
 
     Raises:
         UnsupportedOpError: for a recurrent node that cannot be unrolled.
     """
     kinds = {node.op_type for node in graph.model.graph.node}
-    if not kinds & {"LSTM", "BatchNormalization", "DepthToSpace"}:
+    if not kinds & {"GRU", "LSTM", "BatchNormalization", "DepthToSpace"}:
         return Rewritten(graph, changed=False)
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     folded = fold_into_convolutions(model, constants)
-    if not folded and not kinds & {"LSTM", "BatchNormalization"}:
+    if not folded and not kinds & {"GRU", "LSTM", "BatchNormalization"}:
         return Rewritten(graph, changed=False)
     shapes = dict(_shapes(model))
     nodes: list[onnx.NodeProto] = []
     higher: set[str] = set()
     for node in model.graph.node:
         scope = Scope(node.name or node.output[0])
-        if node.op_type == "LSTM":
-            why = unroll_lstm(node, scope, constants, shapes)
+        if node.op_type in _UNROLL:
+            why = _UNROLL[node.op_type](node, scope, constants, shapes)
             if why:
-                raise UnsupportedOpError("TensorFlow Lite Micro", [("LSTM", scope.prefix, why)])
+                raise UnsupportedOpError("TensorFlow Lite Micro", [(node.op_type, scope.prefix, why)])
         elif node.op_type == "BatchNormalization" and all(name in constants for name in node.input[1:5]):
             _scale_and_shift(node, scope, constants, len(shapes[node.input[0]]))
         else:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 LONGEST_SEQUENCE = 128
 """Steps that are unrolled at most: each takes about 13 operators."""
 
+ORDERS = {b"forward": [1], b"reverse": [-1], b"bidirectional": [1, -1]}
+"""Which way each direction walks through time."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 Constants = Mapping[str, np.ndarray]
 
@@ -27,13 +30,12 @@ def unroll_lstm(node: onnx.NodeProto, scope: Scope, constants: Constants, shapes
     """
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     names = [*node.input, *([""] * (8 - len(node.input)))]
-    why = _refusal(names, attributes, constants, shapes)
+    why = refusal(names, attributes, constants, shapes, [b"Sigmoid", b"Tanh", b"Tanh"])
     if why:
         return why
     steps, batch, _ = shapes[names[0]]
     hidden = int(attributes["hidden_size"])
-    direction = attributes.get("direction", b"forward").decode()
-    orders = {"forward": [1], "reverse": [-1], "bidirectional": [1, -1]}[direction]
+    orders = ORDERS[attributes.get("direction", b"forward")]
     sequences, finals, cells = [], [], []
     for index, order in enumerate(orders):
         weights, recurrent = constants[names[1]][index], constants[names[2]][index]
@@ -42,17 +44,24 @@ def unroll_lstm(node: onnx.NodeProto, scope: Scope, constants: Constants, shapes
         sequences.append(made[0])
         finals.append(made[0][0 if order < 0 else -1])
         cells.append(made[1])
-    _outputs(node, scope, (sequences, finals, cells), (steps, batch, hidden))
+    write_outputs(node, scope, sequences, [finals, cells], (steps, batch, hidden))
     return ""
 
 
-def _refusal(names: Sequence[str], attributes: Mapping[str, object], constants: Constants, shapes: Shapes) -> str:
+def refusal(
+    names: Sequence[str],
+    attributes: Mapping[str, object],
+    constants: Constants,
+    shapes: Shapes,
+    activations: list[bytes],
+) -> str:
+    """Why a recurrent node cannot be unrolled, "" where it can; ``activations`` are the ones it must have."""
     if any(not name or name not in constants for name in names[1:3]) or (names[3] and names[3] not in constants):
         return "its weights are computed at run time"
     if any(name and (name not in constants or np.any(constants[name])) for name in names[5:8]):
         return "it has an initial state or peepholes; zero states and none are taken"
-    if attributes.get("activations") not in (None, [b"Sigmoid", b"Tanh", b"Tanh"], [b"Sigmoid", b"Tanh", b"Tanh"] * 2):
-        return "its activations are not sigmoid, tanh, tanh"
+    if attributes.get("activations") not in (None, activations, activations * 2):
+        return f"its activations are not {', '.join(name.decode().lower() for name in activations)}"
     if attributes.get("clip") or attributes.get("input_forget") or attributes.get("layout"):
         return "clip, input_forget and layout are not taken"
     steps = shapes[names[0]][0]
@@ -108,13 +117,23 @@ def _direction(
     return states[::order], cell
 
 
-def _outputs(
+def write_outputs(
     node: onnx.NodeProto,
     scope: Scope,
-    states: tuple[list[list[str]], list[str], list[str]],
+    sequences: Sequence[Sequence[str]],
+    finals: Sequence[Sequence[str]],
     sizes: tuple[int, int, int],
 ) -> None:
-    sequences, finals, cells = states
+    """Join the hidden states of every step, and the last states of each kind, as the node's outputs have them.
+
+    Args:
+        node: the recurrent node, whose output names are made.
+        scope: gets the nodes.
+        sequences: hidden states in time order, by direction.
+        finals: for each further output, the last state by direction.
+        sizes: steps, batch, hidden size.
+
+    """
     steps, batch, hidden = sizes
     directions = len(sequences)
     single = scope.constant("single", np.asarray([1, 1, batch, hidden], np.int64))
@@ -125,7 +144,7 @@ def _outputs(
             rows.append(wide[0] if directions == 1 else scope.node("Concat", wide, f"y{step}", axis=1))
         scope.nodes.append(helper.make_node("Concat", rows, [node.output[0]], name=f"{scope.prefix}/y", axis=0))
     one = scope.constant("one", np.asarray([1, batch, hidden], np.int64))
-    for position, values in ((1, finals), (2, cells)):
+    for position, values in enumerate(finals, start=1):
         if len(node.output) <= position or not node.output[position]:
             continue
         rows = [scope.node("Reshape", [value, one], f"out{position}_{d}") for d, value in enumerate(values)]

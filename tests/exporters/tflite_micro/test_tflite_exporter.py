@@ -243,6 +243,32 @@ def test_an_unrolled_lstm_computes_the_same(direction):
             assert np.allclose(got, want, atol=1e-5)
 
 
+@pytest.mark.parametrize("after", [0, 1], ids=["reset_before", "reset_after"])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_an_unrolled_gru_computes_the_same(direction, after):
+    rng = np.random.default_rng(0)
+    directions = 2 if direction == "bidirectional" else 1
+    shapes = {"w": (directions, 12, 3), "r": (directions, 12, 4), "b": (directions, 24)}
+    weights = {name: rng.standard_normal(shape).astype(np.float32) * 0.5 for name, shape in shapes.items()}
+    made = helper.make_node(
+        "GRU",
+        ["x", "w", "r", "b"],
+        ["y", "h"],
+        name="rnn",
+        hidden_size=4,
+        direction=direction,
+        linear_before_reset=after,
+    )
+    graph = FloatGraph([made], (5, 1, 3), ["y", "h"], weights)
+    samples = rng.standard_normal((2, 5, 1, 3)).astype(np.float32)
+    rewritten = for_micro(Graph(graph.model()))
+    assert "GRU" not in {item.op_type for item in rewritten.graph.model.graph.node}
+    session = onnxruntime.InferenceSession(rewritten.graph.model.SerializeToString())
+    for sample, *expected in zip(samples, *graph.run(samples), strict=True):
+        for got, want in zip(session.run(["y", "h"], {"x": sample}), expected, strict=True):
+            assert np.allclose(got, want, atol=1e-5)
+
+
 def test_an_lstm_that_cannot_be_unrolled_is_refused():
     with pytest.raises(UnsupportedOpError, match="activations"):
         for_micro(Graph(lstm_graph(activations=["Relu", "Tanh", "Tanh"]).model()))
