@@ -32,7 +32,7 @@ def render_layers(title: str, rows: Sequence[Mapping[str, object]]) -> str:
             "name": _shortened(str(row["layer"])),
             "length": round(_LONGEST * _number(row["us"]) / longest, 1),
             "bound": row["bound"],
-            "text": f"{_number(row['us']):.4g} µs, {_number(row['share']):.0%}, {row['kind']}",
+            "text": f"{_time(_number(row['us']))}, {_number(row['share']):.0%}, {row['kind']}",
         }
         for index, row in enumerate(rows)
     ]
@@ -46,6 +46,10 @@ def _shortened(name: str, most: int = 42) -> str:
     """The end of a long name says more than its start."""
     clean = _printable(name)
     return clean if len(clean) <= most else f"…{clean[1 - most :]}"
+
+
+def _time(us: float) -> str:
+    return f"{us:.3g} µs" if us < 999.5 else f"{us / 1e3:,.1f} ms"
 
 
 def _printable(text: str) -> str:

@@ -22,6 +22,11 @@ def test_bars_are_as_long_as_the_layers_take_and_coloured_by_what_bounds_them():
     assert any(text.startswith("…") and text.endswith("/Gemm") for text in texts)
 
 
+@pytest.mark.parametrize(("us", "text"), [(0.42, "0.42 µs"), (999.4, "999 µs"), (123456.0, "123.5 ms")])
+def test_times_are_written_out(us, text):
+    assert f"{text}, 80%" in render_layers("net", [{**ROWS[0], "us": us}])
+
+
 def test_the_same_rows_give_the_same_bytes():
     assert render_layers("a", ROWS) == render_layers("a", ROWS)
 
