@@ -48,14 +48,28 @@ class Captured:
     graph: Any
 
 
-def capture(boundary: Boundary, example: tuple[torch.Tensor, ...], route: str) -> Captured:
-    """Trace or export the wrapped model; errors of torch pass through."""
+def capture(boundary: Boundary, example: tuple[torch.Tensor, ...], route: str, *, fixed: bool) -> Captured:
+    """Trace or export the wrapped model; errors of torch pass through.
+
+    A program exported with a dynamic batch computes with sizes, which no trace takes; where the package's shapes are
+    ``fixed``, it is exported anew for the example's.
+    """
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if route == "trace":
-            return Captured(route, torch.jit.trace(boundary, example, check_trace=False))  # type: ignore[no-untyped-call]
+            model: torch.nn.Module = boundary
+            if fixed and _computes_sizes(boundary):
+                model = torch.export.export(boundary, example, strict=False).module()
+            return Captured(route, torch.jit.trace(model, example, check_trace=False))  # type: ignore[no-untyped-call]
         program = torch.export.export(boundary, example, strict=False)
         return Captured(route, program.run_decompositions({}))
+
+
+def _computes_sizes(boundary: Boundary) -> bool:
+    graph = getattr(boundary.module, "graph", None)
+    return isinstance(graph, torch.fx.Graph) and any(
+        isinstance(node.meta.get("val"), torch.SymInt) for node in graph.nodes
+    )
 
 
 def convert(

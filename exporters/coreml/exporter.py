@@ -128,7 +128,8 @@ def _twin(context: ExportContext, options: CoreMlOptions, ports: Contract, route
     assert module is not None  # _check has seen to it
     boundary = Boundary(module, context.model.inputs, _bind(context), options.image)
     try:
-        captured = capture(boundary, example_inputs(context.model.inputs), route)
+        fixed = all(isinstance(size, int) for port in ports.inputs for size in port.shape)
+        captured = capture(boundary, example_inputs(context.model.inputs), route, fixed=fixed)
     except EdgeDeployError:
         raise
     except Exception as error:

@@ -184,6 +184,19 @@ def test_recurrent_layers(tmp_path, kind):
     np.testing.assert_allclose(result.outputs["output"], reference(context, samples), atol=5e-3)
 
 
+def test_a_recurrent_layer_exported_with_a_dynamic_batch(tmp_path):
+    """Such a program computes with sizes, and no trace takes those."""
+    samples = {"x": RNG.normal(size=(3, 7, 6)).astype(np.float32)}
+    batch = torch.export.Dim("batch", min=1, max=8)
+    example = (torch.from_numpy(samples["x"][:2]),)
+    program = torch.export.export(Recurrent(nn.GRU).eval(), example, dynamic_shapes=({0: batch},))
+    torch.export.save(program, tmp_path / "model.pt2")
+    context = export_context(Recurrent(nn.GRU).eval(), samples, tmp_path)
+    result = run(first(context), context, samples)
+    assert figure(result, "float32_max_error").value < 1e-5
+    np.testing.assert_allclose(result.outputs["output"], reference(context, samples), atol=5e-3)
+
+
 class OwnConversions(nn.Module):
     """Every op that the exporter teaches coremltools, each in a row of the output."""
 
@@ -274,7 +287,7 @@ def test_an_unsupported_op_is_named_with_its_module(tmp_path):
     options = CoreMlOptions("iOS17")
     boundary = Boundary(Host().eval(), spec, lambda values: (tuple(values), {}))
     for route in ("trace", "program"):
-        captured = capture(boundary, (torch.zeros(1, 4),), route)
+        captured = capture(boundary, (torch.zeros(1, 4),), route, fixed=True)
         with pytest.raises(UnsupportedOpError) as caught:
             convert(captured, contract(spec, [TensorSpec("y", (1, 4), "float32")], options), options)
         assert "bessel_j0" in str(caught.value)
