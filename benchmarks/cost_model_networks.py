@@ -357,7 +357,7 @@ NORMALIZED = frozenset(
     efficientvit_l2_cls nasnet repvit beit segformer_base depth_anything depth_anything_v2 hrnet_pose hrnet_face osnet
     pspnet u2net_segmentation midas resnet34_ssd1200 easyocr:detector deepbox:vgg_3d_detection deeplabv3_plus_mobilenet
     ffnet_40s ffnet_54s ffnet_78s ffnet_78s_lowres ffnet_122ns_lowres ddrnet23_slim pidnet detr_resnet50
-    detr_resnet50_dc5 detr_resnet101 detr_resnet101_dc5""".split()
+    detr_resnet50_dc5 detr_resnet101 detr_resnet101_dc5""".split()  # noqa: SIM905
 )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -32,10 +33,11 @@ from cost_model_families import (
     gather,
     stacks_of,
 )
-from cost_model_fit import NAMES, Bench, Errors, Family, cross_validate, fit_family, table
+from cost_model_fit import NAMES, Bench, Errors, Family, cross_validate, fit_family, peer_table, table
 from cost_model_rows import iphone_rows
 
 from edgedeploy.device_profiles.loader import load_profile
+from edgedeploy.targets.cost.peers import TABLE
 
 SCRIPT = "benchmarks/fit_cost_model.py"
 FITTED_AT = "2026-11-22"
@@ -58,8 +60,9 @@ class Fitted:
         held = groups if self.by_family else self.table.networks
         stacks = stacks_of(family, self.table.devices)
         self.errors: Errors = cross_validate(family, bench, self.table.logs, held, stacks=stacks, around=around)
-        _, logs = fit_family(family, bench, self.table.logs, stacks=stacks, around=around(set()) if around else None)
-        self.devices = dict(zip(self.table.devices, logs, strict=True))
+        fit = fit_family(family, bench, self.table.logs, stacks=stacks, around=around(set()) if around else None)
+        self.devices = dict(zip(self.table.devices, fit[1], strict=True))
+        self.peers = peer_table(bench, self.table.logs, fit) if family.odd_rows else None
 
     def band(self) -> float:
         """The factor that 90 of 100 held-out cells lie within."""
@@ -119,6 +122,19 @@ def write(path: Path, text: str) -> None:
     place = kept.find("[sources]")
     new = f"{kept[:place]}{text}\n{kept[place:]}" if place >= 0 else f"{kept.rstrip()}\n\n{text}"
     path.write_text(new, encoding="utf-8")
+
+
+def write_peers(fits: dict[str, Fitted]) -> None:
+    """The measured networks that estimates are corrected by, beside the code that reads them."""
+    found: dict[str, dict] = json.loads(TABLE.read_text(encoding="utf-8"))
+    for fit in fits.values():
+        if fit.peers is not None:
+            found.setdefault(fit.family.form, {})[fit.family.precision.name] = {
+                "networks": fit.table.networks,
+                "positions": fit.peers.positions.round(3).tolist(),
+                "log_ratio": fit.peers.log_ratio.round(3).tolist(),
+            }
+    TABLE.write_text(json.dumps(found, indent=None, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def snapdragons(fits: dict[str, Fitted], folder: Path) -> dict[str, str]:
@@ -310,6 +326,8 @@ def main() -> None:
         sections |= iphones(fits[IPHONE.name], arguments.folder, facts)
     if {CPU_FLOAT.name, CPU_INT8.name} <= fits.keys():
         sections |= cpus(fits)
+    if arguments.write:
+        write_peers(fits)
     for name, text in sections.items():
         path = arguments.write / f"{name}.toml" if arguments.write else None
         if path is None:

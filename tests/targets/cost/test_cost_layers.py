@@ -96,3 +96,22 @@ def test_peak_memory_of_a_chain_is_its_widest_pair():
 )
 def test_a_scheme_names_its_arithmetic(scheme, name):
     assert precision_of(scheme).name == name
+
+
+@pytest.mark.parametrize(("perm", "kind"), [([0, 2, 3, 1], Kind.LAYOUT), ([0, 1, 3, 2], Kind.PERMUTE)])
+def test_a_change_of_layout_is_told_from_a_shuffle(perm, kind):
+    shape = [[1, 8, 4, 4][axis] for axis in perm]
+    (found,) = executed([helper.make_node("Transpose", ["x"], ["y"], perm=perm)], output=shape)
+    assert found.kind is kind
+
+
+def test_channels_are_the_second_axis_of_images_and_the_last_of_sequences():
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("Transpose", ["c"], ["t"], perm=[0, 2, 3, 1]),
+        helper.make_node("MatMul", ["t", "m"], ["y"]),
+    ]
+    convolution, turned, product = executed(nodes, {"w": (6, 8, 1, 1), "m": (6, 5)}, output=[1, 4, 4, 5])
+    assert (convolution.read[0], convolution.written[0]) == ((128, 8), (96, 6))
+    assert turned.written[0] == (96, 6)
+    assert product.written[0] == (80, 5)
