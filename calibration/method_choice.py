@@ -1,14 +1,15 @@
-"""Which threshold method suits a whole model under one scheme: measured on its outputs, on samples held back.
+"""Which threshold method and which rounding suit a model under a scheme: measured on its outputs, on held-back samples.
 
 The best range for each tensor by itself need not give the best outputs: where rare large values carry the result, a
 range that clips them looks good on the tensor and hurts at the end. So `auto`, the best method for each tensor, and
-every single method have to prove themselves against plain min/max.
+every single method have to prove themselves against plain min/max. Rounding weights by outputs has to prove itself too:
+where activations set the error it can lose what it gains elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgedeploy.calibration.options import METHODS
@@ -18,6 +19,7 @@ from edgedeploy.calibration.simulate import Simulator, sqnr_db
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgedeploy.calibration.input_moments import InputMoments
     from edgedeploy.calibration.scheme import Scheme
     from edgedeploy.calibration.table import CalibrationTable
     from edgedeploy.graph.graph import Graph
@@ -37,11 +39,18 @@ class MethodChoice:
         method: "minmax", or the one whose outputs are clearly better ("auto" is the best method for each tensor).
         sqnr_db: of the model's outputs under every method, on the held-back samples, in dB.
         samples: how many those were.
+        rounded_db: of the outputs under the chosen method with weights rounded by outputs, ``None`` where untried.
     """
 
     method: str
     sqnr_db: Mapping[str, float]
     samples: int
+    rounded_db: float | None = None
+
+    @property
+    def rounds_by_outputs(self) -> bool:
+        """True where rounding weights by outputs was better than rounding them to the nearest code."""
+        return self.rounded_db is not None and self.rounded_db > self.sqnr_db[self.method]
 
 
 def choose_method(
@@ -50,6 +59,9 @@ def choose_method(
     scheme: Scheme,
     samples: Sequence[Mapping[str, NDArray[Any]]],
     higher: frozenset[str] = frozenset(),
+    *,
+    methods: Sequence[str] = METHODS,
+    moments: InputMoments | None = None,
 ) -> MethodChoice:
     """Quantize the model by every method, simulate it, and compare its outputs with the float ones.
 
@@ -59,13 +71,19 @@ def choose_method(
         scheme: the backend's rules.
         samples: the held-back samples, by input name.
         higher: tensors that the backend stores in ``scheme.higher``.
+        methods: those to compare.
+        moments: what weights are rounded by, from other samples than the held-back ones; ``None`` leaves that untried.
     """
     reference = Simulator(graph, optimized=True).run(samples)
-    measured = {}
-    for method in METHODS:
-        model = quantize(graph, table.by_method(method), scheme, higher=higher)
-        measured[method] = sqnr_db(reference, Simulator(model, optimized=False).run(samples))
-    return MethodChoice(clearly_best(measured), measured, len(samples))
+
+    def outputs_db(read: CalibrationTable) -> float:
+        model = quantize(graph, read, scheme, higher=higher)
+        return sqnr_db(reference, Simulator(model, optimized=False).run(samples))
+
+    measured = {method: outputs_db(table.by_method(method)) for method in methods}
+    chosen = clearly_best(measured) if len(measured) > 1 else methods[0]
+    rounded = None if moments is None else outputs_db(replace(table.by_method(chosen), moments=moments))
+    return MethodChoice(chosen, measured, len(samples), rounded)
 
 
 def clearly_best(sqnr_db: Mapping[str, float]) -> str:

@@ -11,7 +11,7 @@ from edgedeploy.calibration.collector import collect
 from edgedeploy.calibration.dataset import Dataset
 from edgedeploy.calibration.describe import unreached
 from edgedeploy.calibration.observed import observed_tensors
-from edgedeploy.calibration.options import AUTO, CalibrationOptions
+from edgedeploy.calibration.options import AUTO, METHODS, CalibrationOptions
 from edgedeploy.calibration.table import CalibrationTable, Provenance
 from edgedeploy.calibration.table_file import load_table, save_table, table_key, versions
 from edgedeploy.errors import InputError
@@ -53,7 +53,7 @@ class Calibration:
         self._cache = cache
         self._progress = progress or NoProgress()
         self._method_choices: dict[str, MethodChoice | None] = {}
-        self._readings: dict[str, CalibrationTable] = {}
+        self._readings: dict[tuple[str, bool], CalibrationTable] = {}
 
     @property
     def data_free(self) -> bool:
@@ -115,14 +115,16 @@ class Calibration:
         With ``method="auto"`` the per-tensor choice and every single method are compared on a held-back fold, by the
         error of the model's outputs, and min/max is kept unless another is clearly better; any other method was the
         user's word. Computed once a scheme. It carries what weights are rounded by (`input_moments.py`), from one more
-        run of a few samples; a data-free table does not.
+        run of a few samples, where that makes the held-back outputs better.
 
         Args:
             scheme: the backend's rules.
             higher: tensors that the backend stores in ``scheme.higher``.
         """
         choice = self.method_choice(scheme, higher)
-        return self.read_by(self.options.method if choice is None else choice.method)
+        if choice is None:
+            return self.table
+        return self.read_by(choice.method, rounded=choice.rounds_by_outputs)
 
     def method_choice(self, scheme: Scheme, higher: frozenset[str] = frozenset()) -> MethodChoice | None:
         """What `table_for` chose and what every method would have given; ``None`` where there was nothing to choose."""
@@ -138,31 +140,44 @@ class Calibration:
         return self.options.method if choice is None else choice.method
 
     def _choose_method(self, scheme: Scheme, higher: frozenset[str]) -> MethodChoice | None:
-        parts = None if self.options.method != AUTO or self.data_free else self.split_off_fold()
-        if parts is None:
+        methods = METHODS if self.options.method == AUTO else (self.options.method,)
+        if self._parts is None or (len(methods) == 1 and not self.options.round_by_outputs):
             return None
         from edgedeploy.calibration.method_choice import choose_method
 
-        samples = list(parts[1].take(HELD_SAMPLES))
-        self._progress.note(f"Comparing calibration methods under {scheme.name}")
-        return choose_method(self.graph, self.table.without_fold(0), scheme, samples, higher)
+        samples = list(self._parts[1].take(HELD_SAMPLES))
+        self._progress.note(f"Comparing ways to quantize under {scheme.name}")
+        return choose_method(
+            self.graph,
+            self.table.without_fold(0),
+            scheme,
+            samples,
+            higher,
+            methods=methods,
+            moments=self._moments,
+        )
 
-    def read_by(self, method: str) -> CalibrationTable:
-        """The table read by one method, with what weights are rounded by."""
-        if method not in self._readings:
+    def read_by(self, method: str, *, rounded: bool = True) -> CalibrationTable:
+        """The table read by one method, with what weights are rounded by where they are not to go to the nearest."""
+        if (method, rounded) not in self._readings:
             table = self.table if method == self.options.method else self.table.by_method(method)
-            self._readings[method] = table if self._moments is None else replace(table, moments=self._moments)
-        return self._readings[method]
+            moments = self._moments if rounded else None
+            self._readings[method, rounded] = table if moments is None else replace(table, moments=moments)
+        return self._readings[method, rounded]
 
     @cached_property
     def _moments(self) -> InputMoments | None:
-        """What each layer's weights multiply; ``None`` where weights go to the nearest code."""
-        if self.data_free or not self.options.round_by_outputs:
+        """What each layer's weights multiply, on all samples but the held-back ones that are to judge it."""
+        if self._parts is None or not self.options.round_by_outputs:
             return None
         from edgedeploy.calibration.input_moments import collect_moments
 
         self._progress.note("Measuring what each layer's weights multiply, to round them by it")
-        return collect_moments(self.graph, self.data, self.table)
+        return collect_moments(self.graph, self._parts[0], self.table)
+
+    @cached_property
+    def _parts(self) -> tuple[Dataset, Dataset] | None:
+        return None if self.data_free else self.split_off_fold()
 
     def split_off_fold(self) -> tuple[Dataset, Dataset] | None:
         """The samples without those of the first fold, and those; ``None`` where there is only one fold.

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedeploy.calibration.dataset import ArrayDataset
-from edgedeploy.calibration.method_choice import MARGIN_DB, clearly_best
+from edgedeploy.calibration.method_choice import MARGIN_DB, MethodChoice, clearly_best
 from edgedeploy.calibration.options import METHODS, CalibrationOptions
 from edgedeploy.calibration.scheme import IntegerFormat
 from edgedeploy.calibration.schemes import TFLITE
@@ -64,8 +64,24 @@ def test_the_table_is_read_by_the_chosen_method():
 def test_a_method_that_the_user_named_is_kept():
     graph, data = rare_values_matter()
     calibration = Calibration(graph, data, CalibrationOptions(method="entropy"))
-    assert calibration.method_choice(TFLITE) is None
-    assert calibration.table_for(TFLITE) == calibration.table
+    assert set(calibration.method_choice(TFLITE).sqnr_db) == {"entropy"}
+    assert calibration.table_for(TFLITE).range("x", IntegerFormat()) == calibration.table.range("x", IntegerFormat())
+    plain = Calibration(graph, data, CalibrationOptions(method="entropy", round_by_outputs=False))
+    assert plain.method_choice(TFLITE) is None
+    assert plain.table_for(TFLITE) == plain.table
+
+
+@pytest.mark.parametrize(("rounded_db", "rounds"), [(30.1, True), (30.0, False), (29.0, False), (None, False)])
+def test_weights_are_rounded_by_outputs_only_where_that_is_better(rounded_db, rounds):
+    assert MethodChoice("minmax", {"minmax": 30.0, "mse": 20.0}, 8, rounded_db).rounds_by_outputs is rounds
+
+
+def test_the_table_carries_what_weights_are_rounded_by_where_that_was_better():
+    graph, data = rare_values_matter()
+    calibration = Calibration(graph, data)
+    choice = calibration.method_choice(TFLITE)
+    assert choice.rounded_db is not None
+    assert (calibration.table_for(TFLITE).moments is not None) is choice.rounds_by_outputs
 
 
 def test_one_sample_leaves_nothing_to_compare():

@@ -116,7 +116,7 @@ def test_unseen_outputs_come_out_nearer(kind):
     scheme = replace(TENSORRT, weight=INT4)
     unseen = list(ArrayDataset({"x": smooth(16, seed=5)}))
     plain, better = (
-        error_db(graph, quantize(graph, Calibration(graph, data, options).table_for(scheme), scheme), unseen)
+        error_db(graph, quantize(graph, Calibration(graph, data, options).read_by("minmax"), scheme), unseen)
         for options in (CalibrationOptions("minmax", round_by_outputs=False), CalibrationOptions("minmax"))
     )
     assert better > plain + 1.0
@@ -127,7 +127,7 @@ def test_moments_and_model_do_not_depend_on_the_datas_order(scheme):
     graph = two_layers()
     arrays = feeds(graph, 40)
     shuffled = {name: values[np.random.default_rng(3).permutation(40)] for name, values in arrays.items()}
-    first, second = (Calibration(graph, ArrayDataset(given)).table_for(scheme) for given in (arrays, shuffled))
+    first, second = (Calibration(graph, ArrayDataset(given)).read_by("minmax") for given in (arrays, shuffled))
     for name, layer in first.moments.layers.items():
         np.testing.assert_array_equal(layer.second, second.moments.layers[name].second)
         np.testing.assert_array_equal(layer.mean, second.moments.layers[name].mean)
@@ -140,8 +140,9 @@ def test_it_can_be_left_out():
     data = ArrayDataset(feeds(graph, 24))
     off = Calibration(graph, data, CalibrationOptions("minmax", round_by_outputs=False))
     on = Calibration(graph, data, CalibrationOptions("minmax"))
-    assert off.table_for(TFLITE).moments is None and on.table_for(TFLITE).moments is not None
-    plain, chosen = (Quantized(quantize(graph, given.table_for(TFLITE), TFLITE)) for given in (off, on))
+    assert off.table_for(TFLITE).moments is None and off.read_by("minmax").moments is None
+    assert on.read_by("minmax").moments is not None and on.read_by("minmax", rounded=False).moments is None
+    plain, chosen = (Quantized(quantize(graph, given.read_by("minmax"), TFLITE)) for given in (off, on))
     node = plain.node("convolved").input[1]
     assert not np.array_equal(plain.codes(node), chosen.codes(node))
     np.testing.assert_array_equal(plain.scale(node), chosen.scale(node))
@@ -179,7 +180,7 @@ def test_strange_calibration_values_give_a_valid_model(filler):
     graph = two_layers()
     arrays = feeds(graph, 16)
     arrays["image"][:, 0] = filler
-    table = Calibration(graph, ArrayDataset(arrays), CalibrationOptions("minmax")).table_for(ONNXRUNTIME_X86)
+    table = Calibration(graph, ArrayDataset(arrays), CalibrationOptions("minmax")).read_by("minmax")
     assert all(np.isfinite(layer.second).all() for layer in table.moments.layers.values())
     Quantized(quantize(graph, table, ONNXRUNTIME_X86))
 
@@ -187,7 +188,7 @@ def test_strange_calibration_values_give_a_valid_model(filler):
 def test_layers_that_share_a_weight_share_its_codes_and_both_inputs_count():
     graph = cases.shared_weight()
     data = ArrayDataset(feeds(graph, 32))
-    table = Calibration(graph, data, CalibrationOptions("minmax")).table_for(QNN_A8W8)
+    table = Calibration(graph, data, CalibrationOptions("minmax")).read_by("minmax")
     shared = max(
         table.moments.layers, key=lambda name: sum(list(node.input).count(name) for node in graph.model.graph.node)
     )
@@ -200,7 +201,7 @@ def test_layers_that_share_a_weight_share_its_codes_and_both_inputs_count():
 
 def test_codes_are_computed_once_for_schemes_that_share_a_grid():
     graph = two_layers()
-    table = Calibration(graph, ArrayDataset(feeds(graph, 16)), CalibrationOptions("minmax")).table_for(ONNXRUNTIME_X86)
+    table = Calibration(graph, ArrayDataset(feeds(graph, 16)), CalibrationOptions("minmax")).read_by("minmax")
     quantize(graph, table, ONNXRUNTIME_X86)
     known = dict(table.moments.codes)
     quantize(graph, table, ONNXRUNTIME_X86)
