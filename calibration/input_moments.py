@@ -93,7 +93,8 @@ class _Sum:
 
     def add(self, rows: NDArray[np.float32], unit: float) -> None:
         """Add rows of shape (rows, parts, row), `POSITIONS` at most, cut to multiples of ``unit``."""
-        whole = np.ascontiguousarray(np.swapaxes(rows, 0, 1)) / np.float32(unit)
+        with np.errstate(over="ignore"):  # a value beyond the range is cut below, infinity too
+            whole = np.ascontiguousarray(np.swapaxes(rows, 0, 1)) / np.float32(unit)
         np.rint(whole, out=whole)
         np.clip(whole, -_STEPS, _STEPS, out=whole)
         self._second += np.matmul(np.swapaxes(whole, 1, 2), whole) * np.float64(unit) ** 2

@@ -120,13 +120,14 @@ def _explained(
     """Add where the time goes, layer by layer, where the latency is an estimate."""
     if not any(item.name == "latency_ms" and item.evidence is Evidence.ESTIMATE for item in figures):
         return result
-    slowest = explain(prepared.graph_for(profile).facts, profile, artefact.scheme).top(SLOWEST_LAYERS)
+    explained = explain(prepared.graph_for(profile).facts, profile, artefact.scheme)
     rows = [
         {"layer": item.name, "kind": item.kind, "us": round(item.latency_us, 2), "share": round(item.share, 3),
          "bound": item.bound}
-        for item in slowest
+        for item in explained.top(SLOWEST_LAYERS)
     ]  # fmt: skip
-    return replace(result, details={**result.details, "slowest_layers": rows})
+    about = {"slowest_layers": rows, "overhead_us": round(explained.overhead_us, 2)}
+    return replace(result, details={**result.details, **about})
 
 
 def _clipped(artefact: Artefact, calibration: Calibration) -> float | None:

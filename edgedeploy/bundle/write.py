@@ -72,8 +72,10 @@ def write_bundle(folder: Path, parts: BundleParts) -> Path:
     evaluation = parts.prepared.data.evaluation
     write_golden(folder / GOLDEN, evaluation, parts.trial.result.outputs, parts.prepared.reference)
     (folder / LOCK).write_bytes(parts.lock.to_json())
-    if slowest := parts.trial.result.details.get("slowest_layers"):
-        title = f"Where the time goes: {parts.prepared.model.name} on {parts.profile.name}, estimated"
+    details = parts.trial.result.details
+    if slowest := details.get("slowest_layers"):
+        besides = f"besides {details['overhead_us']} µs for start, input and output"
+        title = f"Where the time goes: {parts.prepared.model.name} on {parts.profile.name}, estimated, {besides}"
         (folder / PICTURE).write_text(render_layers(title, slowest), encoding="utf-8", newline="\n")
     manifest = _manifest(folder, parts)
     (folder / MANIFEST).write_bytes(to_json(manifest))

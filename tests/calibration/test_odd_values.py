@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from calibration_graphs import graph_from_text, one_op
+from notes import Notes
 from onnx import numpy_helper
 
 from edgedeploy.calibration.dataset import ArrayDataset
@@ -52,17 +53,6 @@ def small_net():
         }""",
         w=(np.arange(18).reshape(2, 1, 3, 3) / 18 - 0.5).astype(np.float32),
     )
-
-
-class Notes:
-    def __init__(self):
-        self.texts = []
-
-    def track(self, items, *, what, total=None):
-        return iter(items)
-
-    def note(self, text):
-        self.texts.append(text)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)

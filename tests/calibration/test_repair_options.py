@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from calibration_graphs import graph_from_text, one_op
+from notes import Notes
 from quantizer_graphs import chain
 
 from edgedeploy.calibration.dataset import ArrayDataset
@@ -18,17 +19,6 @@ from edgedeploy.errors import InputError
 
 PER_TENSOR = replace(TFLITE, weight=replace(TFLITE.weight, per_channel=False))
 WANTED = Repairs(equalize=True)
-
-
-class Notes:
-    def __init__(self):
-        self.texts = []
-
-    def track(self, items, *, what, total=None):
-        return iter(items)
-
-    def note(self, text):
-        self.texts.append(text)
 
 
 def calibration_of(graph, count=24, scale=1.0):

@@ -130,6 +130,10 @@ def test_an_estimated_latency_says_where_the_time_goes(deploy, model, tmp_path):
     picture = (bundle / "layers.svg").read_text(encoding="utf-8")
     assert "body.0/Conv" in picture and picture.count('height="18"') == len(shares)
     assert "layers.svg" in read(bundle)[0].files
+    rest = run.details["overhead_us"]
+    assert rest > 0 and f"besides {rest} µs" in report and f"besides {rest} µs" in picture
+    layers_us = sum(layer["us"] for layer in run.details["slowest_layers"])
+    assert layers_us + rest <= latency.value * 1e3 * 1.01
 
 
 def test_without_data_accuracy_stays_unverified(deploy, model, tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import numpy as np
 import onnx
 import pytest
+from notes import Notes
 from onnx import TensorProto, helper
 from quantizer_graphs import chain
 from snpe_nets import context, graph_of, images, small_cnn, weights
@@ -25,17 +26,6 @@ from edgedeploy.interfaces import Rejection, Selection
 from edgedeploy.progress import NoProgress
 
 DATA = {"image": images(8, 3, 16, 16)}
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def track(self, items, *, what, total=None):
-        yield from items
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +112,8 @@ def test_the_licence_is_told_once(tmp_path, monkeypatch):
     notes = Notes()
     for _ in range(2):
         module.tell_licence(notes)
-    assert len(notes.said) == 1
-    assert "licence" in notes.said[0]
+    assert len(notes.texts) == 1
+    assert "licence" in notes.texts[0]
 
 
 def test_without_any_toolchain_both_ways_to_get_one_are_told(tmp_path, monkeypatch):
