@@ -91,6 +91,8 @@ class Scheme:
         residual_one_branch: an Add gets Q/DQ on its non-fused branch only (TensorRT).
         masked_attention_float: leave the dynamic matmuls of masked attention float (TensorRT).
         excluded_depthwise: leave depthwise convolutions float (TensorRT: padding bloats the engine).
+        octave_weight_scales: per-channel scales of weights that multiply wider activations are a power of two apart
+            (`quantizer/octaves.py`: Hexagon).
         higher: the format of tensors that accuracy repair raises; ``None`` means float.
     """
 
@@ -112,6 +114,7 @@ class Scheme:
     residual_one_branch: bool = False
     masked_attention_float: bool = False
     excluded_depthwise: bool = False
+    octave_weight_scales: bool = False
     higher: IntegerFormat | None = None
 
     def computes(self, op_type: str) -> bool:

@@ -137,7 +137,7 @@ def weight_encoding(
     live = scale > 0
     scale[~live] = scale[live].mean() if live.any() else 1.0 / form.qmax
     if bias is not None and input_scale is not None:
-        needed = _least_scale(bias, input_scale)
+        needed = least_scale(bias, input_scale)
         scale = np.maximum(scale, needed if axis is not None else needed.max(initial=0.0))
     scale32 = np.maximum(scale.astype(np.float32), _SMALLEST_SCALE)
     if form.symmetric:
@@ -151,10 +151,11 @@ def weight_encoding(
 
 def holds_bias(encoding: Encoding, bias: NDArray[np.float32] | None, input_scale: float | None) -> bool:
     """True where a weight's scales are coarse enough for an integer bias with scale ``input_scale * weight scale``."""
-    return bias is None or input_scale is None or bool((_least_scale(bias, input_scale) <= encoding.scale).all())
+    return bias is None or input_scale is None or bool((least_scale(bias, input_scale) <= encoding.scale).all())
 
 
-def _least_scale(bias: NDArray[np.float32], input_scale: float) -> NDArray[np.float64]:
+def least_scale(bias: NDArray[np.float32], input_scale: float) -> NDArray[np.float64]:
+    """The finest weight scales beside which an integer bias, in units of input scale times weight scale, fits."""
     return np.asarray(np.abs(bias.astype(np.float64)) / (input_scale * _LARGEST_BIAS_CODE))
 
 

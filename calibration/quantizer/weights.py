@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgedeploy.calibration.quantizer.encoding import Encoding, holds_bias, weight_encoding
+from edgedeploy.calibration.quantizer.octaves import spaced
 from edgedeploy.calibration.quantizer.operands import Role, weight_axis
 from edgedeploy.calibration.quantizer.selection import Selection
 from edgedeploy.calibration.quantizer.topology import Topology, attribute
@@ -56,6 +57,8 @@ def plan_weights(
             encoding = found
         else:
             encoding = weight_encoding(values, form, axis, largest, input_scale)
+            if scheme.octave_weight_scales and axis is not None and data is not None and data.format.bits > form.bits:
+                encoding = spaced(encoding, values, largest, input_scale)
         constants[node.name, position] = encoding
         scales = np.tile(encoding.scale, groups) if encoding.scale.ndim else encoding.scale
     elif (node.name, 1) in read:

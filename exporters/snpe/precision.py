@@ -14,7 +14,6 @@ from edgedeploy.calibration.scheme import FixedOutput
 from edgedeploy.calibration.schemes import QNN_A8W8, QNN_A16W8
 from edgedeploy.exporters.snpe.checks import ONLY_8_BIT, ONLY_16_BIT
 from edgedeploy.exporters.snpe.matmul_operand import narrow_operands
-from edgedeploy.exporters.snpe.octave_scales import space_scales
 from edgedeploy.exporters.snpe.per_tensor import tolerant_weights
 
 if TYPE_CHECKING:
@@ -38,14 +37,11 @@ class Precision:
     Attributes:
         scheme: the rules.
         other: tensors stored in the scheme's other format (``Scheme.higher``).
-        spaced: per-channel weight scales are a power of two apart (see `octave_scales`). Biases are then not
-            corrected: a correction would be for the weights before.
 
     """
 
     scheme: Scheme
     other: frozenset[str]
-    spaced: bool = False
 
 
 def a8w8(graph: Graph) -> Precision:
@@ -70,23 +66,21 @@ def a16w8(graph: Graph) -> Precision:
     """16-bit activations, 8-bit weights; 8 bits for ops that 16 bits make wrong."""
     fixed = {**QNN_A16W8.fixed_outputs, **_FIXED_16}
     scheme = replace(_slim(QNN_A16W8, graph.model), fixed_outputs=fixed, higher=QNN_A8W8.activation)
-    return Precision(scheme, _around(graph.model, ONLY_8_BIT), spaced=True)
+    return Precision(scheme, _around(graph.model, ONLY_8_BIT))
 
 
 def apply(
     precision: Precision, graph: Graph, table: CalibrationTable, *, bias_correction: bool = True
 ) -> onnx.ModelProto:
     """Quantize a graph as Hexagon computes it."""
-    correct = bias_correction and not precision.spaced
-    model = quantize(graph, table, precision.scheme, higher=precision.other, bias_correction=correct)
+    model = quantize(graph, table, precision.scheme, higher=precision.other, bias_correction=bias_correction)
     narrow_operands(model, table, QNN_A8W8.activation)
-    if precision.spaced:
-        space_scales(model, graph.model)
     return model
 
 
 def _slim(scheme: Scheme, model: onnx.ModelProto) -> Scheme:
-    return replace(scheme, per_tensor_weights=scheme.per_tensor_weights | tolerant_weights(model, scheme))
+    one_scale = scheme.per_tensor_weights | tolerant_weights(model, scheme)
+    return replace(scheme, per_tensor_weights=one_scale, octave_weight_scales=True)
 
 
 def _around(model: onnx.ModelProto, op_types: Iterable[str]) -> frozenset[str]:

@@ -10,7 +10,6 @@ from onnx import TensorProto, helper
 from snpe_nets import graph_of, images, weights
 
 from edgedeploy.calibration.schemes import QNN_A8W8
-from edgedeploy.exporters.snpe.octave_scales import octaves
 from edgedeploy.exporters.snpe.per_tensor import tolerant_weights
 from edgedeploy.exporters.snpe.prepare import as_fed
 from edgedeploy.exporters.snpe.rewrites.apply import for_hexagon
@@ -218,23 +217,6 @@ def test_the_original_is_left_alone():
     before = graph.model.SerializeToString()
     for_hexagon(graph.model)
     assert graph.model.SerializeToString() == before
-
-
-def test_scales_are_octaves_apart_and_round_well():
-    rows = weights(64, 256) * np.exp2(np.random.default_rng(0).uniform(-3, 3, (64, 1))).astype(np.float32)
-    scales = octaves(rows, 127)
-    exponents = np.log2(scales / scales[0])
-    np.testing.assert_array_equal(exponents, np.rint(exponents))
-    error = np.clip(np.rint(rows / scales[:, None]), -127, 127) * scales[:, None] - rows
-    assert 10 * np.log10((rows**2).sum(1) / (error**2).sum(1)).min() > 33
-
-
-def test_a_row_without_weights_gets_a_scale_like_the_others():
-    rows = weights(8, 32)
-    rows[3] = 0
-    scales = octaves(rows, 127)
-    assert scales[[0, 1, 2, 4]].min() / 2 <= scales[3] <= scales.max() * 2
-    assert (octaves(np.zeros((2, 4), np.float32), 127) > 0).all()
 
 
 def test_only_even_weights_share_one_scale():
