@@ -112,8 +112,8 @@ def prepare(
     else:
         only_weights = set(rewritten.applied) <= {"faint channel"}
         found = Repaired(own, calibration if only_weights else again)
-    # Not `table_for`, whose one method for all tensors gave .987 at 22.9 dB on EfficientNet-Lite0, A8W8, simulated on 300
-    # photos, where a method for each tensor gave .990 at 23.1 dB. Weights rounded by outputs add 0.6 dB to that, and
-    # 4.5 dB beside 16-bit activations (64 photos), where the weights set the error.
+    # Not `table_for`, whose one method for all tensors gave .987 at 22.9 dB on EfficientNet-Lite0, A8W8, simulated on
+    # 300 photos, where a method for each tensor gave .990 at 23.1 dB. Weights rounded by outputs add 0.6 dB to that,
+    # and 4.5 dB beside 16-bit activations (64 photos), where the weights set the error.
     table = found.calibration.read_by(found.calibration.options.method)
     return Prepared(found.graph, table, rewritten.applied, rewritten.fed, found.details)
