@@ -153,6 +153,17 @@ def report(family, rows, facts, frozen: set[str], show_frozen: bool, around: Aro
         energy(rows, found, lomo, facts)
     if hub and show_frozen:
         _frozen(family, rows, facts, frozen, found, bench, stated, goals[1])
+        _every(family, rows, facts, goals)
+
+
+def _every(family, rows, facts, goals) -> None:
+    """What ships is fitted on all networks, those of the frozen set included."""
+    found = table(rows, lambda name: False)
+    bench = Bench(family, facts, found.networks)
+    groups = [architecture(name) for name in found.networks]
+    for what, together, goal in (("model", found.networks, goals[0]), ("family", groups, goals[1])):
+        errors = cross_validate(family, bench, found.logs, together)
+        _line(f"leave one {what} out, the frozen ones included", errors, goal)
 
 
 def _stacks(family, bench, found, stacks) -> None:
