@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from cost_model_cache import load_facts
 from cost_model_families import CPU_FLOAT, CPU_INT8, TINY, AroundFloat, architecture, frozen_set, gather, stacks_of
-from cost_model_fit import Bench, Errors, corrections, cross_validate, fit_family, peer_table, table
+from cost_model_fit import Bench, Errors, corrections, cross_validate, fit_family, mean_known, peer_table, table
 from cost_model_protocols import by_core_and_clock, known_stack, two_way, unknown_stack
 from scipy.optimize import least_squares, nnls
 from scipy.stats import spearmanr
@@ -84,9 +84,8 @@ def other_devices(logs: np.ndarray) -> Errors:
     predicted = np.full_like(logs, np.nan)
     for device, row in enumerate(logs):
         others = np.delete(logs, device, 0)
-        others = others - np.nanmean(others, 1, keepdims=True)
-        with np.errstate(all="ignore"):
-            mean = np.nanmean(others, 0)
+        others = others - mean_known(others, 1, keepdims=True)
+        mean = mean_known(others, 0)
         known = np.flatnonzero(~np.isnan(row) & ~np.isnan(mean))
         for held in known:
             rest = known[known != held]
@@ -227,7 +226,7 @@ def _frozen(family, rows, facts, frozen, found, bench, stated, goal) -> None:
     print(
         f"    the band above covers {inside:.0%} of the frozen rows; rank correlation {ranks(held, test.logs)[0]:.3f}"
     )
-    for name, error in zip(test.networks, np.nanmean(held.errors, 0), strict=True):
+    for name, error in zip(test.networks, mean_known(held.errors, 0), strict=True):
         print(f"    {name:<28} mean {np.expm1(error):+.0%}")
 
 

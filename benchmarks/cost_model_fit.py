@@ -34,6 +34,13 @@ _TIMES, _RATES = [0, 1, 2], [3, 4, 5]
 _KNEE = 0.25  # residuals beyond 25 % count linearly, so that one odd row cannot bend a device
 
 
+def mean_known(logs: np.ndarray, axis: int, **options) -> np.ndarray:
+    """The mean of what was measured, NaN where nothing was."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.nanmean(logs, axis, **options)
+
+
 @dataclass(frozen=True)
 class Family:
     """Devices that share priors: a form of the model in one precision.
@@ -144,7 +151,7 @@ def fit_family(
     centre_prior = np.log(family.start) + (around[0] if around else 0)
     width, shrink = np.array(family.width), np.minimum(family.shrink, family.width)
     level = _stack_means(logs - speed[:, None], stacks) if stacks else logs - speed[:, None]
-    mean = np.nanmean(level[:, seen], 0)
+    mean = mean_known(level[:, seen], 0)
     centre = _fit(bench, np.flatnonzero(seen), mean, centre_prior, width, family, start and start[0])
     if len(logs) == 1 and not around:
         return centre, centre[None]  # one device is its own mean: it must not count twice
@@ -174,7 +181,7 @@ def _stack_means(level: np.ndarray, stacks: Sequence[str]) -> np.ndarray:
     """One row a stack, so that a stack on many boards does not count many times."""
     names = np.array(stacks)
     with np.errstate(all="ignore"):
-        return np.array([np.nanmean(level[names == name], 0) for name in sorted(set(stacks))])
+        return np.array([mean_known(level[names == name], 0) for name in sorted(set(stacks))])
 
 
 def _stack_priors(family, bench, logs, speed, centre, stacks) -> np.ndarray:
@@ -186,7 +193,7 @@ def _stack_priors(family, bench, logs, speed, centre, stacks) -> np.ndarray:
         boards = np.flatnonzero(names == name)
         own = _speeds(logs[boards])
         with np.errstate(all="ignore"):
-            mean = np.nanmean(logs[boards] - own[:, None], 0)
+            mean = mean_known(logs[boards] - own[:, None], 0)
         known = np.flatnonzero(~np.isnan(mean))
         prior = _at_speed(centre, speed[boards].mean())
         stack = _fit(bench, known, mean[known], prior, width, family, None)
@@ -200,8 +207,8 @@ def _speeds(logs: np.ndarray) -> np.ndarray:
     for _ in range(20):
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a held-out network has no mean
-            network = np.nanmean(logs - speed[:, None], 0)
-            speed = np.nanmean(logs - network, 1)
+            network = mean_known(logs - speed[:, None], 0)
+            speed = mean_known(logs - network, 1)
     return speed - speed.mean()
 
 
@@ -223,7 +230,7 @@ def peer_table(bench: Bench, logs: np.ndarray, fit: Fit) -> Peers:
     centre, devices = fit
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        ratio = np.nanmean(logs - np.log([bench.predict(device) for device in devices]), 0)
+        ratio = mean_known(logs - np.log([bench.predict(device) for device in devices]), 0)
     known = ~np.isnan(ratio)
     return Peers(bench.positions(centre)[known], ratio[known])
 
@@ -285,7 +292,7 @@ def cross_validate(
         near = corrections(bench, centre, peer_table(bench, masked, (centre, devices))) if family.odd_rows else 0
         if shared:
             base = np.log(bench.predict(centre))
-            offset = np.nanmean(masked - base, 1)
+            offset = mean_known(masked - base, 1)
             predicted[:, held] = (base + offset[:, None])[:, held]
         else:
             for index, device in enumerate(devices):
