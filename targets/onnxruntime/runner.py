@@ -78,7 +78,7 @@ class OnnxRuntimeRunner:
         figures = _figures(result, stand) if job.measure else ()
         if job.measure and stand.times is not Evidence.NONE:
             details["latency"] = result["latency"]
-            had = result["latency"]["cpu_ms"] / result["latency"]["mean"]
+            had = result["latency"]["cpu_share"]
             if had < BUSY:
                 notes.append(
                     f"the machine was busy: the worker had a CPU for {had:.0%} of the time, so its times are too long; "

@@ -120,17 +120,24 @@ def _load(ort: Any, model: Path, options: Any) -> tuple[Any, float]:
     return session, (time.perf_counter() - start) * 1e3
 
 
+def _goes_on(runs: int, seconds: float, job: dict[str, Any]) -> bool:
+    """Enough runs, for no longer than ``seconds`` and no shorter than a scheduler takes to let others in."""
+    least, most = job["runs"]
+    shortest, longest = job["seconds"]
+    return bool(runs < least or (seconds < longest and (runs < most or seconds < shortest)))
+
+
 def _measure(session: Any, sample: Any, job: dict[str, Any]) -> dict[str, float]:
     for index in range(job["warmup"]):
         session.run(None, sample(index))
     times: list[float] = []
     begin, cpu = time.perf_counter(), time.process_time()
-    while len(times) < job["runs"][0] or (len(times) < job["runs"][1] and time.perf_counter() - begin < job["seconds"]):
+    while _goes_on(len(times), time.perf_counter() - begin, job):
         feeds = sample(len(times))
         start = time.perf_counter()
         session.run(None, feeds)
         times.append((time.perf_counter() - start) * 1e3)
-    cpu_ms = (time.process_time() - cpu) * 1e3 / len(times)
+    cpu_share = (time.process_time() - cpu) / (time.perf_counter() - begin)
     ordered = sorted(times)
 
     def percentile(share: float) -> float:
@@ -142,7 +149,7 @@ def _measure(session: Any, sample: Any, job: dict[str, Any]) -> dict[str, float]
         "p99": percentile(0.99),
         "mean": sum(times) / len(times),
         "min": ordered[0],
-        "cpu_ms": cpu_ms,
+        "cpu_share": cpu_share,
         "runs": len(times),
     }
 
