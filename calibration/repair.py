@@ -96,10 +96,9 @@ def repaired(
         progress.note(f"Equalization was left out: {why}.")
         return Repaired(graph, calibration, {"equalization": {"applied": False, "why": why, **figures}})
 
-    parts = None if calibration.data_free else calibration.split_off_fold()
-    if parts is None:
+    if calibration.parts is None:
         return left_out("there are no calibration samples to hold back, and it has to prove itself on some")
-    rest, held = parts
+    rest, held = calibration.parts
     fitted = Calibration(graph, rest, calibration.options, progress=progress)
     trial = equalize(graph, fitted.table)
     if not trial.pairs:

@@ -141,11 +141,11 @@ class Calibration:
 
     def _choose_method(self, scheme: Scheme, higher: frozenset[str]) -> MethodChoice | None:
         methods = METHODS if self.options.method == AUTO else (self.options.method,)
-        if self._parts is None or (len(methods) == 1 and not self.options.round_by_outputs):
+        if self.parts is None or (len(methods) == 1 and not self.options.round_by_outputs):
             return None
         from edgedeploy.calibration.method_choice import choose_method
 
-        samples = list(self._parts[1].take(HELD_SAMPLES))
+        samples = list(self.parts[1].take(HELD_SAMPLES))
         self._progress.note(f"Comparing ways to quantize under {scheme.name}")
         return choose_method(
             self.graph,
@@ -168,22 +168,21 @@ class Calibration:
     @cached_property
     def _moments(self) -> InputMoments | None:
         """What each layer's weights multiply, on all samples but the held-back ones that are to judge it."""
-        if self._parts is None or not self.options.round_by_outputs:
+        if self.parts is None or not self.options.round_by_outputs:
             return None
         from edgedeploy.calibration.input_moments import collect_moments
 
         self._progress.note("Measuring what each layer's weights multiply, to round them by it")
-        return collect_moments(self.graph, self._parts[0], self.table)
+        return collect_moments(self.graph, self.parts[0], self.table)
 
     @cached_property
-    def _parts(self) -> tuple[Dataset, Dataset] | None:
-        return None if self.data_free else self.split_off_fold()
-
-    def split_off_fold(self) -> tuple[Dataset, Dataset] | None:
-        """The samples without those of the first fold, and those; ``None`` where there is only one fold.
+    def parts(self) -> tuple[Dataset, Dataset] | None:
+        """The samples without those of the first fold, and those; ``None`` without data or with only one fold.
 
         The first fold's are in the order of their hashes, so that taking some of them does not depend on the data's.
         """
+        if self.data_free:
+            return None
         folds, hashes = self._folds(), self.data.hashes
         held = sorted((index for index, value in enumerate(hashes) if folds[value] == 0), key=hashes.__getitem__)
         rest = [index for index, value in enumerate(hashes) if folds[value] != 0]

@@ -50,7 +50,7 @@ class _Cell:
         inner[: 2 * hidden] += outer[: 2 * hidden]
         if not after:
             inner[2 * hidden :] += outer[2 * hidden :]
-        self._scope, self._tag, self._after, self._hidden = scope, tag, after, hidden
+        self._scope, self._tag, self._after = scope, tag, after
         self._w, self._b = scope.constant(f"{tag}/w", weights.T), scope.constant(f"{tag}/b", inner)
         self._gates = scope.constant(f"{tag}/r", recurrent[: 2 * hidden].T)
         self._candidate = scope.constant(f"{tag}/rn", recurrent[2 * hidden :].T)

@@ -93,7 +93,7 @@ def test_the_held_back_samples_do_not_depend_on_the_order_of_the_data():
     values = np.random.default_rng(1).normal(size=(40, 4)).astype(np.float32)
     held = []
     for order in (np.arange(40), np.random.default_rng(2).permutation(40)):
-        parts = Calibration(graph, ArrayDataset({"x": values[order]})).split_off_fold()
+        parts = Calibration(graph, ArrayDataset({"x": values[order]})).parts
         assert parts is not None and len(parts[0]) == 35
         held.append(np.concatenate([sample["x"] for sample in parts[1]]))
     np.testing.assert_array_equal(*held)
