@@ -1,13 +1,16 @@
 """EfficientNet-Lite0 under every INT8 scheme: how often the top-1 class stays that of the float model.
 
     python benchmarks/quantization_accuracy.py [--photos DIR] [--modelopt-python PATH] [--calibration 100]
+        [--nearest] [--snapdragon]
 
 Trained weights, real photos. Each scheme's Q/DQ graph is simulated with ONNX Runtime's optimizations off, on photos
 that calibration did not see; ranges by ``auto``, no layer kept at higher precision. Whatever is chosen is chosen on
 calibration photos: the method by `Calibration.table_for`, as `deploy` does.
 The peers quantize the same captured graph with the same photos, by each of their methods, and are simulated alike
 (onnxruntime's S8S8 lays the same grid as its U8S8, so it is one row); ModelOpt needs an environment of its own
-(pip install torch "nvidia-modelopt[onnx]"), named by --modelopt-python. Intervals are Wilson's at 95 %.
+(pip install torch "nvidia-modelopt[onnx]"), named by --modelopt-python. --nearest leaves out rounding by outputs;
+--snapdragon measures instead the candidates that the Snapdragon backend ships, with and without it. Intervals are
+Wilson's at 95 %.
 """
 
 from __future__ import annotations
@@ -96,12 +99,29 @@ def modelopt_models(path: Path, name: str, images: np.ndarray, folder: Path, pyt
             yield f"modelopt {method}", target
 
 
+def snapdragon_models(graph: object, session: object) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """The Snapdragon backend's candidates, weights rounded by outputs as it ships them and to the nearest code."""
+    from dataclasses import replace
+
+    from edgedeploy.exporters.snpe import precision
+    from edgedeploy.exporters.snpe.prepare import prepare
+    from edgedeploy.progress import NoProgress
+
+    ready = prepare(graph, session, NoProgress())
+    for name, table in (("rounded", ready.table), ("nearest", replace(ready.table, moments=None))):
+        for recipe in (precision.a8w8(ready.graph), precision.mixed(ready.graph, table), precision.a16w8(ready.graph)):
+            kind = recipe.scheme.name if len(recipe.other) < 2 else f"{recipe.scheme.name}, {len(recipe.other)} raised"
+            yield f"snapdragon {kind}, {name}", precision.apply(recipe, ready.graph, table)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "imagenet400")
     parser.add_argument("--modelopt-python", default="")
     parser.add_argument("--calibration", type=int, default=100)
     parser.add_argument("--schemes", nargs="*", default=[])
+    parser.add_argument("--nearest", action="store_true")
+    parser.add_argument("--snapdragon", action="store_true")
     parser.add_argument("--peers", nargs="*", default=["onnxruntime", "modelopt"])
     options = parser.parse_args()
     if not options.photos.is_dir():
@@ -111,6 +131,7 @@ def main() -> int:
     import efficientnet_lite0
 
     from edgedeploy.calibration.dataset import ArrayDataset
+    from edgedeploy.calibration.options import CalibrationOptions
     from edgedeploy.calibration.quantizer import quantize
     from edgedeploy.calibration.schemes import SCHEMES
     from edgedeploy.calibration.session import Calibration
@@ -131,7 +152,8 @@ def main() -> int:
         reference = Simulator(graph, optimized=True).run(samples)
         output = next(iter(reference))
         start = time.process_time()
-        session = Calibration(graph, ArrayDataset({tensor: calibration}))
+        given = CalibrationOptions(round_by_outputs=not options.nearest)
+        session = Calibration(graph, ArrayDataset({tensor: calibration}), given)
         _ = session.table
         print(f"{len(chosen)} photos calibrate ({time.process_time() - start:.1f} CPU-s), {len(rest)} others evaluate")
         print(f"{'':<40} {'agreement':>9}  {'n':>4}  {'95 % interval':<15} {'SQNR dB':>7}")
@@ -146,6 +168,10 @@ def main() -> int:
             print(f"{label:<40} {same.mean():>9.4f}  {same.size:>4}  {low:.3f} to {high:.3f}  {sqnr:>7.2f}", flush=True)
             return float(same.mean())
 
+        if options.snapdragon:
+            for label, model in snapdragon_models(graph, session):
+                report(label, model)
+            return 0
         for key, scheme in SCHEMES.items():
             if options.schemes and key not in options.schemes:
                 continue
