@@ -112,8 +112,8 @@ def prepare(
     else:
         only_weights = set(rewritten.applied) <= {"faint channel"}
         found = Repaired(own, calibration if only_weights else again)
-    # Not `table_for`: one method for all tensors, and rounding to the nearest where held-back outputs are better for it.
-    # EfficientNet-Lite0 on 300 photos (benchmarks/quantization_accuracy.py --snapdragon): rounding by outputs takes A8W8
-    # from 23.1 to 23.8 dB and A16W8, where the weights set the error, from 22.3 to 26.2 dB.
+    # Not `table_for`, whose one method serves all tensors, and which rounds to the nearest where held-back outputs are
+    # better for it. EfficientNet-Lite0, 300 photos (benchmarks/quantization_accuracy.py --snapdragon): rounding by
+    # outputs takes A8W8 from 23.1 to 23.8 dB, and A16W8, where the weights set the error, from 22.3 to 26.2 dB.
     table = found.calibration.read_by(found.calibration.options.method)
     return Prepared(found.graph, table, rewritten.applied, rewritten.fed, found.details)
