@@ -256,3 +256,10 @@ def test_int16_goes_through_int8_where_there_is_no_wide_kernel(name):
     assert [written.model.operators[0].builtin, written.model.operators[-1].builtin] == ["QUANTIZE", "QUANTIZE"]
     got = np.stack([real_output(written, written.outputs[0], run[0]) for run in run_micro(written, samples)])
     assert sqnr_db(case.graph.run(samples)[0], got) > 25
+
+
+def test_what_lies_between_two_repeats_has_the_shape_it_is_written_with():
+    graph = FloatGraph([node("Tile", ["x", "n"], ["y"])], (1, 3, 4), ["y"], {"n": np.array([1, 2, 3])})
+    written = write_tflite(quantized(graph, np.zeros((2, 1, 3, 4), np.float32)))
+    shapes = [written.model.tensors[operator.outputs[0]].shape for operator in written.model.operators]
+    assert shapes == [(1, 6, 4), (1, 6, 12)]
