@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,7 @@ from edgedeploy.calibration.readers.reader import LABELS, Labels, Reader, Sample
 from edgedeploy.errors import InputError
 from edgedeploy.progress import NoProgress, Progress
 from edgedeploy.tensors import TensorSpec
+from edgedeploy.untrusted import check_regular, entries, inside, shown
 
 if TYPE_CHECKING:
     from edgedeploy.calibration.preprocessing import Preprocessing
@@ -200,10 +202,11 @@ def open_dataset(
     """
     path = Path(source)
     reader: Reader
-    if path.is_dir():
+    kind = _kind(path)
+    if kind == "folder":
         from edgedeploy.calibration.readers.image_folder import IMAGE_SUFFIXES, ImageFolderReader
 
-        suffixes = {entry.suffix.lower() for entry in path.rglob("*") if entry.is_file()}
+        suffixes = {Path(entry.name).suffix.lower() for entry in entries(path)}
         if suffixes & IMAGE_SUFFIXES:
             reader = ImageFolderReader(path, inputs, preprocessing)
         elif ".npy" in suffixes:
@@ -211,24 +214,45 @@ def open_dataset(
 
             reader = open_npy_folder(path, inputs)
         else:
-            raise no_samples(str(path))
-    elif path.is_file():
+            raise no_samples(shown(path))
+    elif kind == "file":
         from edgedeploy.calibration.readers.npz import open_npz
 
+        check_regular(path)
         reader = open_npz(path, inputs)
-    elif ":" in str(source):
+    elif isinstance(source, str) and ":" in source:
         from edgedeploy.calibration.readers.generator import open_callable
 
-        reader = open_callable(str(source), inputs)
+        reader = open_callable(source, inputs)
     else:
         raise InputError(
-            f"There is no data at {source}.",
+            f"There is no data at {shown(path)}.",
             remedy="Give an .npz file, a folder of .npy files or images, or package.module:callable.",
         )
     return Dataset(reader, tuple(range(len(reader))))
 
 
+def _kind(path: Path) -> str:
+    """Say "folder", "file" (regular or not), or "" where nothing is there."""
+    try:
+        return "folder" if path.is_dir() else "file" if path.exists() else ""
+    except (OSError, ValueError):
+        return ""
+
+
 def sidecar(model: Path, purpose: str) -> Path | None:
-    """Find data beside a model: ``model.calib.npz`` or ``model.eval.npz`` for ``purpose`` "calib" or "eval"."""
+    """Find data beside a model: ``model.calib.npz`` or ``model.eval.npz`` for ``purpose`` "calib" or "eval".
+
+    Raises:
+        InputError: a file of that name that is a link out of the model's folder, or no regular file.
+    """
     path = model.with_name(f"{model.stem}.{purpose}.npz")
-    return path if path.is_file() else None
+    if not os.path.lexists(path):
+        return None
+    try:
+        found = inside(model.parent, path.name, f"Data found beside the model ({path.name})")
+        check_regular(found)
+    except InputError as error:
+        error.remedy = f"Name it, if you mean it: --{'calibration' if purpose == 'calib' else 'eval'} {shown(path)}"
+        raise
+    return path

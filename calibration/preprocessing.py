@@ -26,7 +26,7 @@ class Preprocessing(BaseModel):
         layout: axis order of the model's input.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     resize: Size | tuple[Size, Size] | None = None
     crop: Size | tuple[Size, Size] | None = None

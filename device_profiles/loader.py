@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -11,13 +10,20 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from edgedeploy.device_profiles.schema import BUDGET_KEYS, Budget, DeviceProfile
+from edgedeploy.device_profiles.schema import BUDGET_KEYS, Budget, DeviceProfile, Quality
 from edgedeploy.errors import InputError
 from edgedeploy.evidence import Evidence
+from edgedeploy.untrusted import check_regular, read_toml, shown
 
 M = TypeVar("M", bound=BaseModel)
 
 FOLDER = Path(__file__).parent
+
+#: Profiles that extend each other in a row.
+MOST_ANCESTORS = 16
+
+#: Problems of one file that a message lists.
+_MOST_PROBLEMS = 12
 
 
 @cache
@@ -45,7 +51,36 @@ def load_profile(target: str | Path) -> DeviceProfile:
     """
     data, origin = _resolved(str(target), ())
     data.pop("extends", None)
-    return validated(DeviceProfile, data, origin)
+    profile = validated(DeviceProfile, data, origin)
+    if str(target).endswith(".toml"):
+        _refuse_shadowing(profile, origin)
+    return profile
+
+
+def load_profiles(names: Sequence[str]) -> tuple[DeviceProfile, ...]:
+    """Load every target of a command.
+
+    Raises:
+        InputError: none is given, one is unknown, or one is given twice.
+    """
+    if not names:
+        raise InputError("No target is given.", remedy="Name one: --target NAME; `deploy targets` lists them.")
+    profiles = tuple(load_profile(name) for name in names)
+    repeated = {profile.name for profile in profiles if [item.name for item in profiles].count(profile.name) > 1}
+    if repeated:
+        raise InputError(f"A target is given twice: {', '.join(sorted(repeated))}.")
+    return profiles
+
+
+def _refuse_shadowing(profile: DeviceProfile, origin: str) -> None:
+    """A file of the user's own may not pass for a built-in profile: its bundle would stand under that name."""
+    taken = {*builtin_names(), *aliases()} & {name.lower() for name in (profile.name, *profile.device.aliases)}
+    if taken:
+        raise InputError(
+            f"{origin} takes the name of a built-in profile.",
+            found=", ".join(sorted(taken)),
+            remedy="Give it a name of its own: [device] name.",
+        )
 
 
 def override(
@@ -82,18 +117,19 @@ def override(
                 found=f"budgets of {profile.name}: {', '.join(changed) or 'none'}",
                 remedy=f"Give one as well: --budget {key}=…",
             )
-        if value not in [item.value for item in Evidence]:
+        proofs_known = [item.value for item in Evidence if item is not Evidence.NONE]
+        if value not in proofs_known:
             raise InputError(
                 f"--require {text}: {value!r} is not a kind of evidence.",
-                remedy=f"Choose one of: {', '.join(Evidence)}.",
+                remedy=f"Choose one of: {', '.join(proofs_known)}.",
             )
         changed[key] = changed[key].model_copy(update={"evidence": Evidence(value), "required": True})
     for text in allowed:
         key = _full_key(text)
         if key in changed:
             changed[key] = changed[key].model_copy(update={"required": False})
-        elif key not in BUDGET_KEYS and key not in profile.quality.__class__.model_fields:
-            _known(key, "--allow-unverified")
+        elif key not in BUDGET_KEYS and key not in Quality.model_fields:
+            _known(key, "--allow-unverified", (*BUDGET_KEYS, *Quality.model_fields))
     return profile.model_copy(update={"budget": changed})
 
 
@@ -107,15 +143,16 @@ def validated(model: type[M], data: Mapping[str, Any], origin: str) -> M:
 
 def _problems(model: type[BaseModel], error: ValidationError) -> str:
     lines = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
+    for problem in error.errors()[:_MOST_PROBLEMS]:
+        where = shown(".".join(str(part) for part in problem["loc"]))
         if problem["type"] == "extra_forbidden":
             lines.append(f"unknown key {where!r}; {_keys_beside(model, problem['loc'])}")
         elif problem["type"] == "missing":
             lines.append(f"key {where!r} is missing")
         else:
-            lines.append(f"{where or 'value'} = {problem['input']!r}: {problem['msg']}")
-    return "; ".join(lines)
+            lines.append(f"{where or 'value'} = {repr(problem['input'])[:200]}: {problem['msg']}")
+    more = error.error_count() - len(lines)
+    return "; ".join(lines) + (f"; and {more} more" if more else "")
 
 
 def _keys_beside(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
@@ -135,39 +172,46 @@ def _resolved(target: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
     if target in seen:
         raise InputError("Profiles extend each other in a circle.", found=" → ".join((*seen, target)))
     path = _find(target, seen)
-    data = _read(path)
+    data, origin = _read(path), f"Profile {shown(path)}"
     if parent := data.get("extends"):
-        relative = path.parent / str(parent)
-        base_target = str(relative) if str(parent).endswith(".toml") else str(parent)
+        if not isinstance(parent, str) or len(seen) > MOST_ANCESTORS:
+            raise InputError(f"{origin} extends no profile.", found=repr(parent)[:200])
+        base_target = str(path.parent / parent) if parent.endswith(".toml") else parent
         base, _ = _resolved(base_target, (*seen, target))
-        base.get("device", {}).pop("aliases", None)
-        data = _merge(base, data)
-    return data, f"Profile {path}"
+        data = _merge(_nameless(base, origin), data)
+    device = data.get("device")
+    if isinstance(device, dict) and "name" not in device and target.endswith(".toml"):
+        device["name"] = path.stem
+    return data, origin
+
+
+def _nameless(base: dict[str, Any], origin: str) -> dict[str, Any]:
+    """A parent's settings without what names it: whoever extends it is another device."""
+    device = base.get("device", {})
+    if not isinstance(device, dict):
+        raise InputError(f"{origin} extends a profile that is not valid.", found=f"device = {device!r}"[:200])
+    return {**base, "device": {key: value for key, value in device.items() if key not in ("name", "aliases")}}
 
 
 def _find(target: str, seen: tuple[str, ...]) -> Path:
     if target.endswith(".toml"):
         path = Path(target)
-        if not path.is_file():
-            raise InputError(f"There is no profile file {target}.")
+        check_regular(path, f"The profile file {shown(target)}")
         return path
     name = aliases().get(target.lower(), target.lower())
     if name in builtin_names():
         return FOLDER / f"{name}.toml"
     every = [*builtin_names(), *aliases()]
-    near = difflib.get_close_matches(target.lower(), every, n=3, cutoff=0.4)
+    near = difflib.get_close_matches(target.lower()[:80], every, n=3, cutoff=0.4)
     raise InputError(
-        f"There is no target {target!r}" + (f" (extended by {seen[-1]})." if seen else "."),
+        f"There is no target {shown(target)!r}" + (f" (extended by {seen[-1]})." if seen else "."),
         remedy=(f"Did you mean {', '.join(near)}? " if near else "")
         + "`deploy targets` lists all; a path ending in .toml is read as your own profile.",
     )
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path} can't be read as TOML.", found=str(error)) from None
+    return read_toml(path, f"The profile {shown(path)}")
 
 
 def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,14 +232,14 @@ def _pair(text: str, option: str, example: str) -> tuple[str, str]:
 
 
 def _full_key(key: str) -> str:
-    """``latency`` and ``size`` stand for ``latency_ms`` and ``size_mb``."""
-    return next((full for full in BUDGET_KEYS if full.rsplit("_", 1)[0] == key), key)
+    """``latency``, ``size`` and ``throughput`` stand for ``latency_ms``, ``size_mb`` and ``throughput_per_s``."""
+    return next((full for full in BUDGET_KEYS if full.partition("_")[0] == key), key)
 
 
-def _known(key: str, option: str) -> None:
-    if key not in BUDGET_KEYS:
-        near = difflib.get_close_matches(key, BUDGET_KEYS, n=1)
+def _known(key: str, option: str, known: Sequence[str] = tuple(BUDGET_KEYS)) -> None:
+    if key not in known:
+        near = difflib.get_close_matches(key[:80], known, n=1)
         raise InputError(
-            f"{option}: there is no budget {key!r}.",
-            remedy=f"Did you mean {near[0]!r}?" if near else f"Choose one of: {', '.join(BUDGET_KEYS)}.",
+            f"{option}: there is no budget {shown(key)!r}.",
+            remedy=f"Did you mean {near[0]!r}?" if near else f"Choose one of: {', '.join(known)}.",
         )

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from edgedeploy.evidence import Evidence
 
 
 class Section(BaseModel):
-    """A TOML table: frozen, and an unknown key is an error."""
+    """A TOML table: frozen; an unknown key, NaN and infinity are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _safe_name(name: str) -> str:
+    if not _NAME.fullmatch(name) or name.endswith((".failed", ".unverified", ".toml")):
+        raise ValueError(
+            "a name becomes a folder: up to 64 of the letters A-Z a-z 0-9 . _ -, no dot first, "
+            "and not ending in .failed, .unverified or .toml"
+        )
+    return name
+
+
+#: One safe component of a path.
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+Name = Annotated[str, AfterValidator(_safe_name)]
 
 
 class Device(Section):
     """Who the device is and which backend serves it."""
 
-    name: str
-    aliases: tuple[str, ...] = ()
+    name: Name
+    aliases: tuple[Name, ...] = ()
     vendor: str = ""
     soc: str = ""
     device_class: Literal["server", "desktop", "phone", "edge", "mcu"] = Field(alias="class")
@@ -74,8 +89,8 @@ class Quantization(Section):
 class Budget(Section):
     """One limit: at most ``max`` or at least ``min`` of a figure, and what proof it takes."""
 
-    max: float | None = None
-    min: float | None = None
+    max: float | None = Field(default=None, ge=0)
+    min: float | None = Field(default=None, ge=0)
     statistic: Literal["", "p50", "p90", "p99"] = ""
     required: bool = True
     evidence: Evidence = Evidence.ESTIMATE
@@ -122,8 +137,6 @@ class LatencyCoefficients(Section):
     ``band90`` is a factor: 90 of 100 measurements of unseen networks lie between value / band90 and value * band90.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
     fixed_us: float = Field(ge=0)
     io_us_per_kb: float = Field(default=0, ge=0)
     op_us: float = Field(default=0, ge=0)
@@ -137,8 +150,6 @@ class LatencyCoefficients(Section):
 
 class EnergyCoefficients(Section):
     """Energy of one inference: ``active_mw * latency + pj_per_mac * MACs + pj_per_byte * bytes moved``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     active_mw: float = Field(default=0, ge=0)
     pj_per_mac: float = Field(default=0, ge=0)

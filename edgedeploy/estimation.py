@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgedeploy.device_profiles.loader import load_profile
 from edgedeploy.errors import InputError
 from edgedeploy.judge import Verdict, judge_budgets
 from edgedeploy.targets.cost import Estimate, explain
@@ -15,6 +14,7 @@ from edgedeploy.targets.cost import Estimate, explain
 if TYPE_CHECKING:
     from edgedeploy.device_profiles.schema import DeviceProfile
     from edgedeploy.graph.graph import Graph
+    from edgedeploy.prepare import Plan
 
 #: Budgets that the cost model can say something about.
 _BUDGETS = ("latency_ms", "throughput_per_s", "energy_mj", "power_mw", "ram_kb")
@@ -65,39 +65,46 @@ def estimate_graph(
     return TargetEstimate(found, verdicts, _advice(graph, profile, found))
 
 
-def graph_of(path: Path, inputs: Sequence[str] = (), factory: str = "") -> Graph:
+def plan_estimate(model: Path, targets: Sequence[str], **loading: Any) -> Plan:
+    """Check an estimate's model, deploy.toml and targets before anything is loaded.
+
+    Args:
+        model: a model file, or a bundle that carries its graph as ONNX.
+        **loading: the fields of `DeployRequest` that say how the model is loaded.
+
+    Raises:
+        InputError: no such file, a bundle whose artefact is not ONNX, a mistake in deploy.toml, or no target.
+    """
+    from edgedeploy.prepare import plan
+    from edgedeploy.request import DeployRequest
+
+    return plan(
+        DeployRequest(model=_bundled_model(model) if model.is_dir() else model, targets=tuple(targets), **loading)
+    )
+
+
+def captured(chosen: Plan) -> Graph:
+    """Load and capture a planned estimate's model, with a batch of 1."""
+    from edgedeploy.graph.batch import fixed_batch
+    from edgedeploy.graph.capture import capture
+    from edgedeploy.prepare import load
+
+    return fixed_batch(capture(load(replace(chosen, profiles=()))))
+
+
+def graph_of(path: Path, **loading: Any) -> Graph:
     """The captured graph of a model file, or of a bundle that carries its graph as ONNX.
+
+    Args:
+        **loading: the fields of `DeployRequest` that say how the model is loaded.
 
     Raises:
         InputError: no such file, or a bundle whose artefact is not ONNX.
     """
-    from edgedeploy.graph.batch import fixed_batch
-    from edgedeploy.graph.capture import capture
-    from edgedeploy.model.load import load_model
-    from edgedeploy.model.options import LoadOptions, parse_input
+    from edgedeploy.prepare import plan_model
+    from edgedeploy.request import DeployRequest
 
-    if not path.exists():
-        raise InputError(f"There is no model file {path}.")
-    if path.is_dir():
-        path = _bundled_model(path)
-    options = LoadOptions(factory=factory or None, inputs=tuple(parse_input(text) for text in inputs))
-    return fixed_batch(capture(load_model(path, options)))
-
-
-def profiles_of(targets: Sequence[str]) -> tuple[DeviceProfile, ...]:
-    """Load every target.
-
-    Raises:
-        InputError: none is given, one is unknown, or one is given twice.
-    """
-    names = [name.strip() for text in targets for name in text.split(",") if name.strip()]
-    if not names:
-        raise InputError("No target is given.", remedy="Name one: --target NAME; `deploy targets` lists them.")
-    profiles = tuple(load_profile(name) for name in names)
-    repeated = {profile.name for profile in profiles if [item.name for item in profiles].count(profile.name) > 1}
-    if repeated:
-        raise InputError(f"A target is given twice: {', '.join(sorted(repeated))}.")
-    return profiles
+    return captured(plan_model(DeployRequest(model=_bundled_model(path) if path.is_dir() else path, **loading)))
 
 
 def parse_rate(text: str) -> float | None:

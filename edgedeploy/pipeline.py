@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgedeploy.backends import backend
 from edgedeploy.bundle.folder import move_into_place, work_folder
 from edgedeploy.bundle.lock import Lock, find_lock, lock_key
-from edgedeploy.bundle.write import BundleParts, class_labels, write_bundle
+from edgedeploy.bundle.write import BundleParts, write_bundle
 from edgedeploy.candidates import try_candidates
 from edgedeploy.device_profiles.schema import DeviceProfile
 from edgedeploy.errors import EdgeDeployError, ExitCode, worst
@@ -127,7 +127,7 @@ def _deploy_one(
         options=request.options,
         pinned=request.candidate or (lock.candidate if lock else None),
         progress=progress,
-        labels=tuple(class_labels(chosen)),
+        labels=chosen.labels,
         preprocessing={name: str(item) for name, item in chosen.config.preprocessing.items()},
     )
     trials = try_candidates(chosen, prepared, context, exporter, runner, stages)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from edgedeploy.calibration.dataset import Dataset, open_dataset, sidecar, split
-from edgedeploy.config import Config, is_callable_name, load_config
-from edgedeploy.device_profiles.loader import load_profile, override
+from edgedeploy.config import Config, ConfigFile, load_config
+from edgedeploy.device_profiles.loader import load_profiles, override
 from edgedeploy.device_profiles.schema import DeviceProfile, Quality
 from edgedeploy.errors import InputError
 from edgedeploy.progress import Progress
 from edgedeploy.request import DataSource, DeployRequest
 from edgedeploy.stages import Stages
+from edgedeploy.untrusted import check_regular, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,13 +35,22 @@ class Plan:
     """What is known before anything is loaded; every mistake in the command shows up here.
 
     Attributes:
-        config: deploy.toml, or an empty one; its relative paths start from ``config_folder``.
+        file: deploy.toml, or an empty one.
+        calibration, evaluation: what the command names, else deploy.toml, else what lies beside the model.
+        labels: class names.
     """
 
     request: DeployRequest
-    config: Config
-    config_folder: Path
+    file: ConfigFile
     profiles: tuple[DeviceProfile, ...]
+    calibration: DataSource
+    evaluation: DataSource
+    labels: tuple[str, ...]
+
+    @property
+    def config(self) -> Config:
+        """What deploy.toml says."""
+        return self.file.config
 
 
 @dataclass(frozen=True)
@@ -88,22 +99,44 @@ def plan(request: DeployRequest) -> Plan:
     Raises:
         InputError: a mistake in any of them, a missing model file, or no target at all.
     """
-    if not request.model.exists():
-        raise InputError(f"There is no model file {request.model}.")
-    config, folder = load_config(request.model, request.config)
-    names = request.targets or config.targets
-    if not names:
-        raise InputError("No target is given.", remedy="Name one: --target NAME; `deploy targets` lists them.")
+    chosen = plan_model(request)
+    names = request.targets or chosen.file.targets()
     profiles = tuple(
         _with_gates(
-            override(load_profile(name), request.budgets, request.require, request.allow_unverified), config.quality
+            override(profile, request.budgets, request.require, request.allow_unverified), chosen.config.quality
         )
-        for name in names
+        for profile in load_profiles(names)
     )
-    repeated = {profile.name for profile in profiles if [item.name for item in profiles].count(profile.name) > 1}
-    if repeated:
-        raise InputError(f"A target is given twice: {', '.join(sorted(repeated))}.")
-    return Plan(request, config, folder, profiles)
+    return replace(chosen, profiles=profiles)
+
+
+def plan_model(request: DeployRequest) -> Plan:
+    """The part of a plan that needs no target: the model, deploy.toml, labels and data.
+
+    Raises:
+        InputError: a mistake in any of them.
+    """
+    if not os.path.lexists(str(request.model).replace("\0", "")):
+        raise InputError(f"There is no model file {shown(request.model)}.")
+    check_regular(request.model, f"The model file {shown(request.model)}")
+    file = load_config(request.model, request.config)
+    return Plan(
+        request,
+        file,
+        profiles=(),
+        calibration=_source(request.calibration, file, request.model, "calibration"),
+        evaluation=_source(request.evaluation, file, request.model, "evaluation"),
+        labels=file.labels(),
+    )
+
+
+def _source(
+    given: DataSource, file: ConfigFile, model: Path, purpose: Literal["calibration", "evaluation"]
+) -> DataSource:
+    """Where the data lie: as the command says, else as deploy.toml says, else beside the model, else nowhere."""
+    if given is not None:
+        return given
+    return file.data(purpose) or sidecar(model, {"calibration": "calib", "evaluation": "eval"}[purpose])
 
 
 def _with_gates(profile: DeviceProfile, own: Quality) -> DeviceProfile:
@@ -156,9 +189,9 @@ def capture_graph(plan: Plan, model: LoadedModel, data: Data | None, progress: P
 
 def open_data(plan: Plan, inputs: tuple[TensorSpec, ...], progress: Progress) -> Data | None:
     """Open both data sets; hold a slice back where there is none to evaluate on; ``None`` without any data."""
-    request, section = plan.request, plan.config.data
-    calibration = _open(request.calibration, section.calibration, "calib", plan, inputs)
-    evaluation = _open(request.evaluation, section.evaluation, "eval", plan, inputs)
+    section = plan.config.data
+    calibration = _open(plan.calibration, plan, inputs)
+    evaluation = _open(plan.evaluation, plan, inputs)
     if calibration is not None:
         calibration = calibration.take(section.calibration_samples or len(calibration))
         calibration.check(progress)
@@ -192,19 +225,12 @@ def run_reference(model: LoadedModel, samples: Dataset, work_dir: Path, progress
     return outputs
 
 
-def _open(
-    given: DataSource, configured: str, purpose: str, plan: Plan, inputs: tuple[TensorSpec, ...]
-) -> Dataset | None:
-    if callable(given):
+def _open(source: DataSource, plan: Plan, inputs: tuple[TensorSpec, ...]) -> Dataset | None:
+    if callable(source):
         from edgedeploy.calibration.readers.generator import GeneratorReader
 
-        reader = GeneratorReader(given, inputs, getattr(given, "__qualname__", "callable"))
+        reader = GeneratorReader(source, inputs, getattr(source, "__qualname__", "callable"))
         return Dataset(reader, tuple(range(len(reader))))
-    source = given
-    if source is None and configured:
-        source = configured if is_callable_name(configured) else plan.config_folder / configured
-    if source is None:
-        source = sidecar(plan.request.model, purpose)
     return None if source is None else open_dataset(source, inputs, _preprocessing(plan, inputs))
 
 

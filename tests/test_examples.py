@@ -13,9 +13,10 @@ from edgedeploy.model.options import LoadOptions, parse_input
 
 def test_efficientnet_lite0_reads_its_photos_as_the_network_wants_them(tmp_path):
     zoo.efficientnet_example.write(tmp_path)
-    config, folder = load_config(tmp_path / "model.pt", None)
+    file = load_config(tmp_path / "model.pt", None)
+    config = file.config
     inputs = tuple(parse_input(text) for text in config.model.inputs)
-    data = open_dataset(folder / config.data.calibration, inputs, config.preprocessing["image"])
+    data = open_dataset(file.data("calibration"), inputs, config.preprocessing["image"])
     assert len(data) == 20
     photos, labels = zoo.photos()
     model = load_model(tmp_path / "model.pt", LoadOptions(factory="efficientnet_lite0:build", inputs=inputs))
@@ -29,5 +30,5 @@ def test_efficientnet_lite0_reads_its_photos_as_the_network_wants_them(tmp_path)
 
 def test_minilm_writes_a_config_that_names_no_code(tmp_path):
     (tmp_path / "deploy.toml").write_text(zoo.minilm_example.CONFIG)
-    config, _ = load_config(tmp_path / "model.pt", None)
-    assert [parse_input(text).dtype for text in config.model.inputs] == ["int64", "int64"]
+    file = load_config(tmp_path / "model.pt", None)
+    assert [parse_input(text).dtype for text in file.config.model.inputs] == ["int64", "int64"]

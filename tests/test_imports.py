@@ -30,6 +30,7 @@ LAYERS = {
     "edgedeploy.evidence": 0,
     "edgedeploy.progress": 0,
     "edgedeploy.tensors": 0,
+    "edgedeploy.untrusted": 0,
     "edgedeploy.version": 0,
 }
 

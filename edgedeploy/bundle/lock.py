@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgedeploy.bundle.manifest import CandidateRecord
 from edgedeploy.errors import InputError
+from edgedeploy.untrusted import read_json
 
 FILE_NAME = "deploy.lock"
 
@@ -44,10 +45,10 @@ def read_lock(path: Path) -> Lock:
         InputError: not a lock file.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         records = tuple(CandidateRecord.model_validate(item) for item in data["candidates"])
         return Lock(str(data["key"]), str(data["candidate"]), records)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (InputError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not a lock file of this version.", found=str(error)[:200], remedy="Delete it to choose anew."
         ) from None

@@ -31,7 +31,6 @@ from edgedeploy.bundle.picture import render_layers
 from edgedeploy.bundle.report import render_report
 from edgedeploy.calibration.dataset import Dataset
 from edgedeploy.device_profiles.schema import DeviceProfile
-from edgedeploy.errors import InputError
 
 if TYPE_CHECKING:
     from edgedeploy.prepare import Plan, Prepared
@@ -153,7 +152,7 @@ def _manifest(folder: Path, parts: BundleParts) -> Manifest:
             main=f"{ARTEFACT}/{artefact.main.as_posix()}",
             inputs=[_port(port) for port in artefact.contract.inputs],
             outputs=[_port(port) for port in artefact.contract.outputs],
-            labels=class_labels(parts.plan),
+            labels=list(parts.plan.labels),
             preprocessing={
                 name: item.model_dump(mode="json", exclude_none=True)
                 for name, item in parts.plan.config.preprocessing.items()
@@ -170,22 +169,6 @@ def _manifest(folder: Path, parts: BundleParts) -> Manifest:
         unstable=dict(artefact.unstable),
         files=hash_tree(folder, exclude=UNHASHED),
     )
-
-
-def class_labels(plan: Plan) -> list[str]:
-    """Class names from deploy.toml: a list, or the lines of a text file beside it.
-
-    Raises:
-        InputError: the file can't be read.
-    """
-    labels = plan.config.model.labels
-    if isinstance(labels, str):
-        path = plan.config_folder / labels
-        try:
-            return path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"The labels file {path} can't be read.", found=str(error)) from None
-    return list(labels)
 
 
 def _port(port: PortSpec) -> PortRecord:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgedeploy.cli import COMMANDS
+from edgedeploy.commands.model_options import calibration_option, loading_options
 from edgedeploy.errors import ExitCode
 
 _EPILOG = "\b\nOther commands (deploy COMMAND --help):\n" + "\n".join(
@@ -28,23 +29,11 @@ _EPILOG = "\b\nOther commands (deploy COMMAND --help):\n" + "\n".join(
     metavar="DIR",
     help="Gets one folder a target.",
 )
-@click.option("--calibration", metavar="DATA", help=".npz, folder of .npy or images, or pkg.mod:callable.")
+@calibration_option
 @click.option(
     "--eval", "evaluation", metavar="DATA", help="Like --calibration; without it a slice of that is held back."
 )
-@click.option(
-    "--config", type=click.Path(path_type=Path), metavar="FILE", help="deploy.toml; else the one beside the model."
-)
-@click.option(
-    "--model", "factory", default="", metavar="PKG.MOD:FN", help="Builds the module for a file that holds only weights."
-)
-@click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    metavar="NAME:SHAPE:DTYPE",
-    help="image:1x3x224x224:float32, where the file carries no shapes.",
-)
+@loading_options
 @click.option("--candidate", metavar="NAME", help="Make only this candidate.")
 @click.option("--device", default="", metavar="WHERE", help="local, adb:SERIAL, ssh:USER@HOST or serial:PORT.")
 @click.option(
@@ -62,11 +51,6 @@ _EPILOG = "\b\nOther commands (deploy COMMAND --help):\n" + "\n".join(
     metavar="NAME",
     help="Calibration: auto, minmax, percentile, entropy, mse.",
 )
-@click.option(
-    "--allow-global", "allow_globals", multiple=True, metavar="PKG.CLASS", help="A class that a pickle may construct."
-)
-@click.option("--trust-code", is_flag=True, help="The TorchScript file may run its code.")
-@click.option("--unsafe-load", is_flag=True, help="The pickle may do anything; only for files you made.")
 @click.option("--lock", type=click.Path(path_type=Path), metavar="FILE", help="A deploy.lock that must apply.")
 @click.option(
     "--cache", type=click.Path(path_type=Path), metavar="DIR", help="Keep calibration tables here for later runs."
@@ -84,13 +68,12 @@ def command(targets: tuple[str, ...], options: tuple[str, ...], as_json: bool, q
     Exit codes: 0 all required budgets and gates passed, 1 one failed, 2 wrong input, 3 one unverified,
     4 a vendor tool is missing, 5 a vendor tool or the device failed, 130 interrupted, 70 our bug.
     """
-    from edgedeploy.commands.options import pairs
+    from edgedeploy.commands.options import names_in, pairs
     from edgedeploy.face import make_progress, show_result
     from edgedeploy.pipeline import run
     from edgedeploy.request import DeployRequest
 
-    names = tuple(name.strip() for text in targets for name in text.split(",") if name.strip())
-    request = DeployRequest(targets=names, options=pairs(options, "--option"), **rest)  # type: ignore[arg-type]
+    request = DeployRequest(targets=names_in(targets), options=pairs(options, "--option"), **rest)  # type: ignore[arg-type]
     with make_progress(quiet=quiet) as progress:
         result = run(request, progress)
     show_result(result, as_json=as_json, quiet=quiet)

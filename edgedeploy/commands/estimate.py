@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from edgedeploy.commands.model_options import loading_options
 from edgedeploy.errors import ExitCode
 
 
@@ -15,8 +16,7 @@ from edgedeploy.errors import ExitCode
 @click.option("-t", "--target", "targets", multiple=True, metavar="NAME[,NAME…]", help="Device profile, or a .toml.")
 @click.option("--rate", default="", metavar="N/s", help="Average power at this many inferences a second.")
 @click.option("--precision", default="", metavar="SCHEME", help="float16, qnn-a16w8 …; else the profile's scheme.")
-@click.option("--model", "factory", default="", metavar="PKG.MOD:FN", help="Builds the module for a weights file.")
-@click.option("--input", "inputs", multiple=True, metavar="NAME:SHAPE:DTYPE", help="Where the file has no shapes.")
+@loading_options
 @click.option("--top", default=8, show_default=True, type=click.IntRange(0), help="Slowest layers to list.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Picture of where the time goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
@@ -25,21 +25,22 @@ def command(
     targets: tuple[str, ...],
     rate: str,
     precision: str,
-    factory: str,
-    inputs: tuple[str, ...],
     top: int,
     plot: Path | None,
     as_json: bool,
+    **loading: object,
 ) -> ExitCode:
     r"""Estimate MODEL (or a bundle) on each target; nothing is exported or run.
 
     \b
     deploy estimate --target snapdragon888,iphone12 --rate 10/s model.pt2
     """
-    from edgedeploy.estimation import estimate_graph, graph_of, parse_rate, profiles_of
+    from edgedeploy.commands.options import names_in
+    from edgedeploy.estimation import captured, estimate_graph, parse_rate, plan_estimate
 
-    profiles, rate_per_s = profiles_of(targets), parse_rate(rate)
-    graph = graph_of(model, inputs, factory)
+    rate_per_s = parse_rate(rate)
+    chosen = plan_estimate(model, names_in(targets), **loading)
+    profiles, graph = chosen.profiles, captured(chosen)
     found = [estimate_graph(graph, profile, precision=precision, rate_per_s=rate_per_s) for profile in profiles]
     if plot is not None:
         from edgedeploy.estimate_views import draw

@@ -6,33 +6,31 @@ from pathlib import Path
 
 import click
 
+from edgedeploy.commands.model_options import calibration_option, loading_options
+
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--scheme", required=True, metavar="NAME", help="tflite, qnn-a8w8, onnxruntime-x86 …")
 @click.option("--samples", type=click.IntRange(min=1), default=8, show_default=True, help="Samples to measure on.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw it (.png, .svg).")
-@click.option("--calibration", metavar="DATA", help=".npz, folder of .npy or images, or pkg.mod:callable.")
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="deploy.toml; else the one beside it.")
-@click.option("--model", "factory", default="", metavar="PKG.MOD:FN", help="Builds the module for a file of weights.")
-@click.option("--input", "inputs", multiple=True, metavar="NAME:SHAPE:DTYPE", help="image:1x3x224x224:float32")
-@click.option("--trust-code", is_flag=True, help="The TorchScript file may run its code.")
+@calibration_option
+@loading_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def command(model: Path, scheme: str, samples: int, plot: Path | None, quiet: bool, **rest: object) -> None:
     """Quantize each layer of MODEL alone by SCHEME's rules and rank the layers by the error of the outputs."""
     from edgedeploy.calibration.schemes import SCHEMES
     from edgedeploy.calibration.sensitivity import rank_layers
     from edgedeploy.calibration.session import Calibration
-    from edgedeploy.config import load_config
     from edgedeploy.errors import InputError
     from edgedeploy.face import make_progress
-    from edgedeploy.prepare import Plan, capture_graph, load, open_data
+    from edgedeploy.prepare import capture_graph, load, open_data, plan_model
     from edgedeploy.request import DeployRequest
 
     if scheme not in SCHEMES:
         raise InputError(f"There is no scheme {scheme!r}.", remedy=f"Choose one of: {', '.join(SCHEMES)}.")
     request = DeployRequest(model=model, **rest)  # type: ignore[arg-type]
-    chosen = Plan(request, *load_config(model, request.config), profiles=())
+    chosen = plan_model(request)
     with make_progress(quiet=quiet) as progress:
         loaded = load(chosen)
         data = open_data(chosen, loaded.inputs, progress)

@@ -1,4 +1,4 @@
-"""Reading KEY=VALUE options."""
+"""Reading KEY=VALUE options and lists of names."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
             raise InputError(f"{option} gives {key.strip()!r} twice.")
         found[key.strip()] = value.strip()
     return found
+
+
+def names_in(texts: Iterable[str]) -> tuple[str, ...]:
+    """Split ``NAME[,NAME…]`` texts."""
+    return tuple(name.strip() for text in texts for name in text.split(",") if name.strip())
