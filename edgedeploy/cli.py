@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
-import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
 import click
 
-from edgedeploy.errors import EdgeDeployError, ExitCode
+from edgedeploy.errors import CrashError, EdgeDeployError, ExitCode, InputError
+from edgedeploy.terminal import error_text, say, steady_streams
 
 #: Subcommand → its module below `edgedeploy.commands` and what it does; anything else deploys a model.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -29,46 +31,62 @@ COMMANDS: dict[str, tuple[str, str]] = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    signal.signal(signal.SIGTERM, _terminate)
     module = "deploy"
     if arguments and arguments[0] in COMMANDS:
         module = COMMANDS[arguments.pop(0)][0]
-    sys.exit(int(_run(module, arguments)))
+    with _signals(), steady_streams():
+        code = _run(module, arguments)
+    sys.exit(int(code))
 
 
 def _run(module: str, arguments: list[str]) -> ExitCode:
+    name = "deploy" if module == "deploy" else f"deploy {module}"
     try:
         command: click.Command = importlib.import_module(f"edgedeploy.commands.{module}").command
-        name = "deploy" if module == "deploy" else f"deploy {module}"
-        code = command.main(arguments, prog_name=name, standalone_mode=False)
-        return ExitCode(code or 0)
+        # Not command.main(): it takes any EOFError for Ctrl-C, and a reader that went away for a failure.
+        with command.make_context(name, list(arguments)) as context:
+            return ExitCode(command.invoke(context) or 0)
     except click.exceptions.Exit as ended:
         return ExitCode(ended.exit_code)
     except click.ClickException as error:
-        error.show()
-        return ExitCode.BAD_INPUT
+        if isinstance(error, click.UsageError) and error.ctx:
+            say(error.ctx.get_usage(), err=True)
+        mistake = InputError(error.format_message(), remedy=f"`{name} --help` lists the options.")
+        say(f"error: {error_text(mistake)}", err=True)
+        return _told(mistake, arguments)
     except EdgeDeployError as error:
-        _report(error, as_json="--json" in arguments)
-        return error.exit_code
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        click.echo("interrupted: nothing was changed", err=True)
+        say(f"error: {error_text(error)}", err=True)
+        return _told(error, arguments)
+    except KeyboardInterrupt as stopped:
+        say(str(stopped) or "interrupted", err=True)
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
-    except Exception:
-        import traceback
-
-        traceback.print_exc()
-        click.echo("This is a bug in edgedeploy: please report it with the lines above.", err=True)
-        return ExitCode.BUG
+    except Exception as error:
+        crash = CrashError.of(error)
+        say(f"error: {error_text(crash)}", err=True)
+        return _told(crash, arguments)
 
 
-def _report(error: EdgeDeployError, *, as_json: bool) -> None:
-    click.echo(f"error: {error}", err=True)
-    if as_json:
+def _told(error: EdgeDeployError, arguments: Sequence[str]) -> ExitCode:
+    """Tell an error as JSON too, where JSON is asked for."""
+    if "--json" in arguments:
         fields = {"what": error.what, "found": error.found, "remedy": error.remedy}
-        click.echo(json.dumps({"exit_code": int(error.exit_code), "error": fields}, indent=2))
+        say(json.dumps({"exit_code": int(error.exit_code), "error": fields}, indent=2))
+    return error.exit_code
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """A terminated command and one whose terminal went away clean up as an interrupted one does."""
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    for number in numbers:
+        signal.signal(number, _terminate)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

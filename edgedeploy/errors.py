@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable
 from enum import IntEnum
+
+#: Characters of a traceback, counted from its end, that are told.
+MOST_TRACE = 8_000
 
 
 class ExitCode(IntEnum):
@@ -62,6 +66,22 @@ class EdgeDeployError(Exception):
         if self.remedy:
             lines.append(f"  remedy: {self.remedy}")
         return "\n".join(lines)
+
+
+class CrashError(EdgeDeployError):
+    """A defect of this package or of a backend; ``found`` is the traceback."""
+
+    exit_code = ExitCode.BUG
+
+    @classmethod
+    def of(cls, error: BaseException) -> CrashError:
+        """Describe an exception that nothing expected."""
+        trace = "".join(traceback.format_exception(error)).rstrip()
+        return cls(
+            "edgedeploy failed where it should not have.",
+            found=trace[-MOST_TRACE:],
+            remedy="This is a bug in edgedeploy: please report it with the lines above.",
+        )
 
 
 class InputError(EdgeDeployError):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from edgedeploy.errors import InputError, MissingToolError
+from edgedeploy.plain_text import printable
+from edgedeploy.tables import PlainTable
+from edgedeploy.terminal import say
 
 if TYPE_CHECKING:
     from edgedeploy.estimation import TargetEstimate
@@ -18,19 +18,15 @@ if TYPE_CHECKING:
 
 def show(found: Sequence[TargetEstimate], top: int) -> None:
     """Print one table of figures for all targets, then where each target's time goes."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console() if sys.stdout.isatty() else Console(width=120)
     names = list(dict.fromkeys(figure.name for item in found for figure in item.estimate.figures))
-    table = Table("figure", *(f"{item.estimate.target} ({item.estimate.precision})" for item in found))
+    table = PlainTable("figure", *(f"{item.estimate.target} ({item.estimate.precision})" for item in found))
     for name in names:
-        table.add_row(name, *(_banded(item.estimate.figure(name)) for item in found))
-    table.add_row("status", *(item.estimate.status for item in found))
-    console.print(table)
-    click.echo("in brackets: the band that 90 of 100 measurements should lie in")
+        table.add(name, *(_banded(item.estimate.figure(name)) for item in found))
+    table.add("status", *(item.estimate.status for item in found))
+    table.show()
+    say("in brackets: the band that 90 of 100 measurements should lie in")
     for item in found:
-        _show_layers(console, item, top)
+        _show_layers(item, top)
 
 
 def draw(found: Sequence[TargetEstimate], path: Path) -> None:
@@ -64,16 +60,12 @@ def draw(found: Sequence[TargetEstimate], path: Path) -> None:
     canvas.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def _show_layers(console: object, item: TargetEstimate, top: int) -> None:
-    from rich.table import Table
-
+def _show_layers(item: TargetEstimate, top: int) -> None:
     found = item.estimate
     if found.layers and top:
-        table = Table(
-            "layer", "kind", "µs", "share", "bound by", "M MACs", "kB", title=found.target, title_justify="left"
-        )
+        table = PlainTable("layer", "kind", "µs", "share", "bound by", "M MACs", "kB", title=found.target)
         for layer in found.top(top):
-            table.add_row(
+            table.add(
                 layer.name,
                 layer.kind,
                 _short(layer.latency_us),
@@ -82,15 +74,15 @@ def _show_layers(console: object, item: TargetEstimate, top: int) -> None:
                 f"{layer.macs / 1e6:.3g}",
                 _short(layer.bytes_moved / 1e3),
             )
-        table.add_row("(start, input, output)", "", _short(found.overhead_us), "", "", "", "")
-        console.print(table)  # type: ignore[attr-defined]
+        table.add("(start, input, output)", "", _short(found.overhead_us), "", "", "", "")
+        table.show()
     for op in found.unknown_ops:
-        click.echo(f"note: {found.target}: {op} has no class in the cost model and is counted as memory-bound")
+        say(f"note: {found.target}: {printable(op)} has no class in the cost model and is counted as memory-bound")
     for line in item.advice:
-        click.echo(f"{found.target}: {line}")
+        say(f"{found.target}: {printable(line)}")
     for verdict in item.verdicts:
         why = f": {verdict.why}" if verdict.why else ""
-        click.echo(f"{found.target}: {verdict.name} {verdict.limit}: {verdict.outcome}{why}")
+        say(f"{found.target}: {verdict.name} {verdict.limit}: {verdict.outcome}{why}")
 
 
 def _banded(figure: Figure | None) -> str:

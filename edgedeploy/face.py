@@ -8,21 +8,24 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-import click
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 from rich.text import Text
 
 from edgedeploy.device_profiles.machine import NATIVE, this_machine
 from edgedeploy.device_profiles.schema import BUDGET_KEYS, DeviceProfile
 from edgedeploy.judge import Outcome, Verdict, summary
+from edgedeploy.plain_text import printable
 from edgedeploy.progress import NoProgress, Progress
+from edgedeploy.tables import PlainTable
+from edgedeploy.terminal import error_text, indented, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
     from edgedeploy.bundle.verify import Verification
     from edgedeploy.calibration.describe import TableDescription, TensorDifference
+    from edgedeploy.errors import ExitCode
     from edgedeploy.pipeline import DeployResult
 
 T = TypeVar("T")
@@ -49,7 +52,7 @@ class _BarProgress:
         self._bars = bars
 
     def track(self, items: Iterable[T], *, what: str, total: int | None = None) -> Iterator[T]:
-        task = self._bars.add_task(what, total=total)
+        task = self._bars.add_task(escape(printable(what)), total=total)
         try:
             for item in items:
                 yield item
@@ -58,7 +61,7 @@ class _BarProgress:
             self._bars.remove_task(task)
 
     def note(self, text: str) -> None:
-        self._bars.console.print(Text(text))
+        self._bars.console.print(Text(indented(text)))
 
 
 class _LineProgress:
@@ -69,98 +72,96 @@ class _LineProgress:
         yield from items
 
     def note(self, text: str) -> None:
-        click.echo(text, err=True)
+        say(indented(text), err=True)
 
 
-def show_result(result: DeployResult, *, as_json: bool, quiet: bool) -> None:
-    """Print one table a target, or all manifests as JSON; errors go to stderr in any case."""
+def show_result(result: DeployResult, exit_code: ExitCode, *, as_json: bool, quiet: bool) -> None:
+    """Print one table a target, or all manifests as JSON; errors go to stderr in any case, each once."""
     for target in result.targets:
         if target.error is not None:
-            click.echo(f"error: {target.target}: {target.error}", err=True)
+            say(f"error: {target.target}: {error_text(target.error)}", err=True)
     if as_json:
-        click.echo(json.dumps({"exit_code": int(result.exit_code), "targets": _json(result)}, indent=2))
+        say(json.dumps({"exit_code": int(exit_code), "targets": _json(result)}, indent=2))
     elif not quiet:
         for target in result.targets:
             if target.error is None:
                 title = f"{target.target}: {target.candidate}"
                 _print_verdicts(title, target.verdicts)
                 for note in target.notes:
-                    click.echo(f"note: {note}")
-                click.echo(f"{summary(target.verdicts)} → exit code {int(target.exit_code)}; bundle: {target.bundle}")
+                    say(f"note: {indented(note)}")
+                say(f"{summary(target.verdicts)} → exit code {int(target.exit_code)}; bundle: {target.bundle}")
 
 
 def show_verification(found: Verification) -> None:
     """Print what `deploy verify` found."""
-    click.echo(f"{found.target}: every file is as it was built")
+    say(f"{found.target}: every file is as it was built")
     _print_verdicts("replay", found.verdicts)
     for note in found.notes:
-        click.echo(f"note: {note}")
+        say(f"note: {indented(note)}")
     tail = "; measurements.json has a new run" if found.appended else ""
-    click.echo(f"{summary(found.verdicts)} → exit code {int(found.exit_code)}{tail}")
+    say(f"{summary(found.verdicts)} → exit code {int(found.exit_code)}{tail}")
 
 
 def show_profiles(profiles: Sequence[DeviceProfile]) -> None:
     """Print the list of targets."""
-    table = Table("target", "device", "backend", "class", "budgets")
+    table = PlainTable("target", "device", "backend", "class", "budgets")
     for profile in profiles:
         budgets = ", ".join(f"{key} {_limit(profile, key)}" for key in profile.budget)
         device = profile.device
-        table.add_row(profile.name, device.soc or device.description, device.backend, device.device_class, budgets)
-    _console().print(table)
+        table.add(profile.name, device.soc or device.description, device.backend, device.device_class, budgets)
+    table.show()
 
 
 def show_profile(profile: DeviceProfile) -> None:
     """Explain one profile: what the device is, what each budget means, where the figures come from."""
     device = profile.device
     vendor = f" ({device.vendor})" if device.vendor else ""
-    click.echo(f"{profile.name}: {device.description or device.soc}{vendor}, backend {device.backend}")
+    say(f"{profile.name}: {device.description or device.soc}{vendor}, backend {device.backend}")
     if profile.hardware.arch == NATIVE:
         machine = this_machine()
-        click.echo(
-            f"  detected: {machine.cpu or machine.arch}, {machine.cores} cores, 8-bit path {machine.integer_path}"
-        )
+        say(f"  detected: {machine.cpu or machine.arch}, {machine.cores} cores, 8-bit path {machine.integer_path}")
     if device.aliases:
-        click.echo(f"also called: {', '.join(device.aliases)}")
+        say(f"also called: {', '.join(device.aliases)}")
     for key, value in profile.hardware.model_dump(exclude_none=True).items():
         if value not in ("", ()):
-            click.echo(f"  {key}: {', '.join(map(str, value)) if isinstance(value, tuple) else value}")
+            say(f"  {key}: {', '.join(map(str, value)) if isinstance(value, tuple) else value}")
     if profile.quantization.scheme:
-        click.echo(f"  scheme: {profile.quantization.scheme}")
-    table = Table("budget", "limit", "must hold", "evidence at least", "meaning")
+        say(f"  scheme: {profile.quantization.scheme}")
+    table = PlainTable("budget", "limit", "must hold", "evidence at least", "meaning")
     for key, budget in profile.budget.items():
         required = "required" if budget.required else "advisory"
-        table.add_row(key, _limit(profile, key), required, str(budget.evidence), BUDGET_KEYS[key])
+        table.add(key, _limit(profile, key), required, str(budget.evidence), BUDGET_KEYS[key])
     for gate, limit in profile.quality.model_dump(exclude_none=True).items():
-        table.add_row(gate, f"{limit:g}", "required", "", "quality gate")
-    _console().print(table)
+        table.add(gate, f"{limit:g}", "required", "", "quality gate")
+    table.show()
     for what, source in profile.sources.items():
-        click.echo(f"  source of {what}: {source}")
+        say(f"  source of {what}: {source}")
 
 
 def show_table(table: TableDescription) -> None:
     """Print a calibration table: each tensor's extremes, its range, and the SQNR that each method would give."""
     made = "synthetic" if table.data_free else "calibration"
     chosen = ", ".join(f"{method} for {count}" for method, count in table.chosen.items())
-    click.echo(f"{len(table.rows)} tensors from {table.samples} {made} samples; {chosen}")
+    say(f"{len(table.rows)} tensors from {table.samples} {made} samples; {chosen}")
     methods = list(table.rows[0].sqnr_db) if table.rows else []
-    out = Table("tensor", "min", "max", "low", "high", "method", *(f"{method} dB" for method in methods), "note")
+    out = PlainTable("tensor", "min", "max", "low", "high", "method", *(f"{method} dB" for method in methods), "note")
     for row in table.rows:
         numbers = (f"{value:.4g}" for value in (row.minimum, row.maximum, row.low, row.high))
         sqnr = (f"{row.sqnr_db[method]:.1f}" for method in methods)
-        out.add_row(row.name, *numbers, row.method, *sqnr, row.note)
-    _console().print(out)
+        out.add(row.name, *numbers, row.method, *sqnr, row.note)
+    out.show()
 
 
 def show_differences(differences: Sequence[TensorDifference]) -> None:
     """Print the tensors whose ranges differ between two tables."""
     if not differences:
-        click.echo("both tables give the same ranges")
+        say("both tables give the same ranges")
         return
-    out = Table("tensor", "before", "after", "change")
+    out = PlainTable("tensor", "before", "after", "change")
     for item in differences:
         ends = (f"{ends[0]:.4g} to {ends[1]:.4g}" if ends else "absent" for ends in (item.before, item.after))
-        out.add_row(item.name, *ends, f"{100 * item.change:.2f} %")
-    _console().print(out)
+        out.add(item.name, *ends, f"{100 * item.change:.2f} %")
+    out.show()
 
 
 def _limit(profile: DeviceProfile, key: str) -> str:
@@ -170,14 +171,14 @@ def _limit(profile: DeviceProfile, key: str) -> str:
 
 
 def _print_verdicts(title: str, verdicts: Sequence[Verdict]) -> None:
-    table = Table("budget", "limit", "value", "evidence", "verdict", title=title, title_justify="left")
+    table = PlainTable("budget", "limit", "value", "evidence", "verdict", title=title)
     for verdict in verdicts:
-        text = Text(str(verdict.outcome), style=_STYLE[verdict.outcome])
+        text = Text.assemble((str(verdict.outcome), _STYLE[verdict.outcome]))
         if verdict.why:
             text.append(f": {verdict.why}", style="dim")
         name = verdict.name if verdict.required else f"{verdict.name} (advisory)"
-        table.add_row(name, verdict.limit, _value(verdict), str(verdict.evidence), text)
-    _console().print(table)
+        table.add(name, verdict.limit, _value(verdict), str(verdict.evidence), text)
+    table.show()
 
 
 def _value(verdict: Verdict) -> str:
@@ -185,11 +186,6 @@ def _value(verdict: Verdict) -> str:
         return "–"
     band = "" if verdict.low is None or verdict.high is None else f" ({verdict.low:.3g}–{verdict.high:.3g})"
     return f"{verdict.value:.4g}{band}"
-
-
-def _console() -> Console:
-    """A terminal's own width; 120 columns in a pipe, so that lines are not broken for nobody."""
-    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def _json(result: DeployResult) -> dict[str, object]:

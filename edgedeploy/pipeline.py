@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from edgedeploy.bundle.lock import Lock, find_lock, lock_key
 from edgedeploy.bundle.write import BundleParts, write_bundle
 from edgedeploy.candidates import try_candidates
 from edgedeploy.device_profiles.schema import DeviceProfile
-from edgedeploy.errors import EdgeDeployError, ExitCode, worst
+from edgedeploy.errors import CrashError, EdgeDeployError, ExitCode, worst
 from edgedeploy.interfaces import ExportContext, Selection
 from edgedeploy.judge import Verdict
 from edgedeploy.prepare import Plan, Prepared, plan, prepare
@@ -64,6 +65,24 @@ class DeployResult:
         return self.targets[0].bundle if self.targets else None
 
 
+class InterruptedRun(KeyboardInterrupt):
+    """Ctrl-C or a signal stopped a run.
+
+    Attributes:
+        result: the targets that were done by then.
+        placed: the bundles that stand where they did not stand before.
+    """
+
+    def __init__(self, result: DeployResult, placed: tuple[Path, ...]) -> None:
+        super().__init__()
+        self.result, self.placed = result, placed
+
+    def __str__(self) -> str:
+        if not self.placed:
+            return "interrupted: nothing was changed"
+        return f"interrupted: {', '.join(map(str, self.placed))} had been written, the rest is as it was"
+
+
 def run(request: DeployRequest, progress: Progress | None = None) -> DeployResult:
     """Deploy one model to one or more targets.
 
@@ -71,14 +90,38 @@ def run(request: DeployRequest, progress: Progress | None = None) -> DeployResul
 
     Raises:
         EdgeDeployError: before any target was tried.
+        InterruptedRun: Ctrl-C; it says what had been done.
     """
     progress = progress or NoProgress()
-    stages = Stages()
+    results: list[TargetResult] = []
     chosen = plan(request)
-    with work_folder(request.output) as work_dir:
+    before = _standing(chosen)
+    try:
+        _run(chosen, results, progress)
+    except KeyboardInterrupt:
+        placed = tuple(place for place, folder in _standing(chosen).items() if before.get(place) != folder)
+        raise InterruptedRun(DeployResult(tuple(results)), placed) from None
+    return DeployResult(tuple(results))
+
+
+def _standing(chosen: Plan) -> dict[Path, tuple[int, int]]:
+    """Which folder stands under each name that a bundle of this run may take."""
+    found = {}
+    for profile in chosen.profiles:
+        for suffix in _SUFFIX.values():
+            place = chosen.request.output / (profile.name + suffix)
+            with contextlib.suppress(OSError):
+                status = place.lstat()
+                found[place] = (status.st_dev, status.st_ino)
+    return found
+
+
+def _run(chosen: Plan, results: list[TargetResult], progress: Progress) -> None:
+    """Try every target; one that fails, or crashes, leaves the others theirs."""
+    stages = Stages()
+    with work_folder(chosen.request.output) as work_dir:
         prepared = prepare(chosen, work_dir, stages, progress)
         calibration = _calibration(chosen, prepared, progress)
-        results = []
         for profile in chosen.profiles:
             folder = work_dir / profile.name
             folder.mkdir()
@@ -86,7 +129,8 @@ def run(request: DeployRequest, progress: Progress | None = None) -> DeployResul
                 results.append(_deploy_one(chosen, prepared, calibration, profile, folder, stages, progress))
             except EdgeDeployError as error:
                 results.append(TargetResult(profile.name, error.exit_code, error=error))
-        return DeployResult(tuple(results))
+            except Exception as error:
+                results.append(TargetResult(profile.name, ExitCode.BUG, error=CrashError.of(error)))
 
 
 def _calibration(chosen: Plan, prepared: Prepared, progress: Progress) -> Calibration:

@@ -31,6 +31,7 @@ LAYERS = {
     "edgedeploy.progress": 0,
     "edgedeploy.tensors": 0,
     "edgedeploy.untrusted": 0,
+    "edgedeploy.plain_text": 0,
     "edgedeploy.version": 0,
 }
 

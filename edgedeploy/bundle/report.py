@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgedeploy.bundle.manifest import Manifest, Measurements, VerdictRecord
+from edgedeploy.plain_text import markdown
 
 
 def render_report(manifest: Manifest, measurements: Measurements) -> str:
@@ -16,9 +17,9 @@ def render_report(manifest: Manifest, measurements: Measurements) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,
+        finalize=markdown,
     )
     environment.filters["value"] = value_text
-    environment.filters["cell"] = _cell
     template = environment.get_template("report.md.j2")
     return template.render(manifest=manifest, measurements=measurements)
 
@@ -31,8 +32,3 @@ def value_text(verdict: VerdictRecord) -> str:
     if verdict.low is not None and verdict.high is not None:
         text += f" ({verdict.low:.3g}–{verdict.high:.3g})"
     return text
-
-
-def _cell(text: object) -> str:
-    """Text that cannot break out of a Markdown table cell."""
-    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgedeploy.commands.model_options import calibration_option, loading_options
+from edgedeploy.terminal import say
 
 
 @click.command()
@@ -41,4 +42,4 @@ def command(model: Path, out: Path, method: str, quiet: bool, **rest: object) ->
             graph, data.calibration if data else None, out, CalibrationOptions(method=method), progress
         )
     if not quiet:
-        click.echo(f"{out}: {len(table.tensors)} tensors from {table.provenance.samples} samples")
+        say(f"{out}: {len(table.tensors)} tensors from {table.provenance.samples} samples")

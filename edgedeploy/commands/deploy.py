@@ -9,6 +9,7 @@ import click
 from edgedeploy.cli import COMMANDS
 from edgedeploy.commands.model_options import calibration_option, loading_options
 from edgedeploy.errors import ExitCode
+from edgedeploy.terminal import say
 
 _EPILOG = "\b\nOther commands (deploy COMMAND --help):\n" + "\n".join(
     f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items()
@@ -70,11 +71,16 @@ def command(targets: tuple[str, ...], options: tuple[str, ...], as_json: bool, q
     """
     from edgedeploy.commands.options import names_in, pairs
     from edgedeploy.face import make_progress, show_result
-    from edgedeploy.pipeline import run
+    from edgedeploy.pipeline import InterruptedRun, run
     from edgedeploy.request import DeployRequest
 
     request = DeployRequest(targets=names_in(targets), options=pairs(options, "--option"), **rest)  # type: ignore[arg-type]
-    with make_progress(quiet=quiet) as progress:
-        result = run(request, progress)
-    show_result(result, as_json=as_json, quiet=quiet)
+    try:
+        with make_progress(quiet=quiet) as progress:
+            result = run(request, progress)
+    except InterruptedRun as stopped:
+        show_result(stopped.result, ExitCode.INTERRUPTED, as_json=as_json, quiet=quiet)
+        say(str(stopped), err=True)
+        return ExitCode.INTERRUPTED
+    show_result(result, result.exit_code, as_json=as_json, quiet=quiet)
     return result.exit_code

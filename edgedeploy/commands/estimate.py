@@ -9,6 +9,7 @@ import click
 
 from edgedeploy.commands.model_options import loading_options
 from edgedeploy.errors import ExitCode
+from edgedeploy.terminal import say
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,7 +48,7 @@ def command(
 
         draw(found, plot)
     if as_json:
-        click.echo(json.dumps([item.to_json() for item in found], indent=2))
+        say(json.dumps([item.to_json() for item in found], indent=2))
     else:
         from edgedeploy.estimate_views import show
 

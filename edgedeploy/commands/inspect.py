@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from edgedeploy.terminal import say
+
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
@@ -14,4 +16,4 @@ def command(path: Path, layers: bool) -> None:
     """Say what PATH holds: a bundle, a .dlc, a .tflite, or a model file (nothing in it is executed)."""
     from edgedeploy.inspection import describe
 
-    click.echo(describe(path, layers=layers))
+    say(describe(path, layers=layers))

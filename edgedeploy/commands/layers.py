@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgedeploy.commands.model_options import calibration_option, loading_options
+from edgedeploy.terminal import say
 
 
 @click.command()
@@ -39,6 +40,6 @@ def command(model: Path, scheme: str, samples: int, plot: Path | None, quiet: bo
         graph = capture_graph(chosen, loaded, data, progress)
         table = Calibration(graph, data.calibration, progress=progress).table
         ranking = rank_layers(graph, table, SCHEMES[scheme], list(data.evaluation.take(samples)), progress=progress)
-    click.echo(ranking.table())
+    say(ranking.table())
     if plot is not None:
         ranking.plot(plot)

@@ -6,6 +6,8 @@ import json
 
 import click
 
+from edgedeploy.terminal import say
+
 
 @click.command()
 @click.argument("name", required=False)
@@ -17,7 +19,7 @@ def command(name: str | None, as_json: bool) -> None:
     profiles = [load_profile(name)] if name else [load_profile(item) for item in builtin_names()]
     if as_json:
         dumped = [profile.model_dump(mode="json", by_alias=True, exclude_none=True) for profile in profiles]
-        click.echo(json.dumps(dumped[0] if name else dumped, indent=2))
+        say(json.dumps(dumped[0] if name else dumped, indent=2))
         return
     from edgedeploy.face import show_profile, show_profiles
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from edgedeploy.errors import ExitCode
+from edgedeploy.terminal import say
 
 
 @click.command()
@@ -31,9 +32,7 @@ def command(bundle: Path, device: str, require: tuple[str, ...], as_json: bool, 
         found = verify_bundle(bundle, device=device, require=require, progress=progress)
     if as_json:
         verdicts = [asdict(verdict) for verdict in found.verdicts]
-        click.echo(
-            json.dumps({"target": found.target, "exit_code": int(found.exit_code), "verdicts": verdicts}, indent=2)
-        )
+        say(json.dumps({"target": found.target, "exit_code": int(found.exit_code), "verdicts": verdicts}, indent=2))
     elif not quiet:
         show_verification(found)
     return found.exit_code
