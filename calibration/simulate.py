@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from edgedeploy.graph.as_written import open_as_written
+
 if TYPE_CHECKING:
+    import onnxruntime
     from numpy.typing import NDArray
 
     from edgedeploy.graph.graph import Graph
@@ -19,8 +22,7 @@ Samples = Iterable[Mapping[str, "NDArray[Any]"]]
 def simulate(graph: Graph | onnx.ModelProto, samples: Samples, *, threads: int = 0) -> dict[str, NDArray[Any]]:
     """Outputs of a graph, computed node by node.
 
-    ONNX Runtime's optimizer rewrites Q/DQ graphs into its own integer kernels, which round a little differently and
-    on x86 without VNNI may saturate; with it off, every backend's graph is computed the same exact way.
+    Nothing of it depends on the CPU's integer kernels (`edgedeploy.graph.as_written`).
 
     Args:
         graph: a `Graph` or a model.
@@ -43,23 +45,23 @@ class Simulator:
     """
 
     def __init__(self, graph: Graph | onnx.ModelProto, *, optimized: bool, threads: int = 0) -> None:
-        import onnxruntime
-
-        model = graph if isinstance(graph, onnx.ModelProto) else graph.model
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads
-        if not optimized:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        content = (graph if isinstance(graph, onnx.ModelProto) else graph.model).SerializeToString()
+        self._session = _optimized(content, threads) if optimized else open_as_written(content, threads=threads)
         self._outputs = [value.name for value in self._session.get_outputs()]
 
     def run(self, samples: Samples) -> dict[str, NDArray[Any]]:
         """Outputs of all samples by name, shape (samples, *output shape)."""
         results = [self._session.run(self._outputs, dict(sample)) for sample in samples]
         return {name: np.stack([result[place] for result in results]) for place, name in enumerate(self._outputs)}
+
+
+def _optimized(content: bytes, threads: int) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def sqnr_db(reference: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> float:

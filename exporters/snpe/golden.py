@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from edgedeploy.graph.as_written import open_as_written
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -82,10 +84,6 @@ def write_inputs(folder: Path, samples: Sequence[Sample], inputs: Sequence[Store
 
 def emulate(model: Path, samples: Sequence[Sample]) -> list[dict[str, NDArray[np.generic]]]:
     """Outputs of the Q/DQ graph on this host's CPU, by name: what the device should give to within rounding."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    session = open_as_written(model)
     names = [output.name for output in session.get_outputs()]
     return [dict(zip(names, session.run(names, dict(sample)), strict=True)) for sample in samples]

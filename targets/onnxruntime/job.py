@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from edgedeploy.device_profiles.machine import profile_machine
+from edgedeploy.device_profiles.machine import IntegerPath, profile_machine
 from edgedeploy.errors import InputError, ToolFailedError
 from edgedeploy.interfaces import Artefact, RunJob
-from edgedeploy.targets.onnxruntime import worker
+from edgedeploy.targets.onnxruntime import exact, probe, worker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedeploy.calibration.dataset import Dataset
+    from edgedeploy.device_profiles.schema import DeviceProfile
 
 #: How long and how often an artefact is timed: fewest and most runs, in the least and most seconds.
 MEASURE_SECONDS = (0.2, 3.0)
@@ -49,18 +52,34 @@ class Samples:
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """A folder that holds everything the worker needs, itself included."""
+    """A folder that holds everything the worker needs, itself included.
+
+    Attributes:
+        folder: where it is.
+        moved_weights: int8 weights that its copy of the artefact holds as uint8.
+    """
 
     folder: Path
+    moved_weights: int = 0
 
     @classmethod
-    def write(cls, artefact: Artefact, job: RunJob, samples: Samples) -> WorkerJob:
-        """Copy or link everything into a new folder under ``job.work_dir``."""
+    def write(cls, artefact: Artefact, job: RunJob, samples: Samples, *, stands_in: bool = False) -> WorkerJob:
+        """Copy or link everything into a new folder under ``job.work_dir``.
+
+        Args:
+            artefact: what to run.
+            job: over which samples, for which profile.
+            samples: already written ones.
+            stands_in: the machine only stands in for the device: run a copy that multiplies exact integers on any
+                CPU, and a probe that shows that it does.
+        """
         folder = job.work_dir / f"run-{artefact.candidate}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         shutil.copy2(worker.__file__, folder / "worker.py")
-        _link(artefact.path, folder / "model.onnx")
+        model = _place_exact(artefact.path, folder, job.profile) if stands_in else None
+        if model is None:
+            _link(artefact.path, folder / "model.onnx")
         inputs = samples.place(artefact, job, folder)
         threads = job.profile.hardware.threads or job.profile.hardware.cores or 1
         (folder / "job.json").write_text(
@@ -74,11 +93,12 @@ class WorkerJob:
                     "runs": MEASURE_RUNS,
                     "warmup": WARMUP_RUNS,
                     # On x86 ONNX Runtime turns signed activations into unsigned ones, which ARM builds do not.
+                    "probe": None if model is None else model.probe,
                     "session": {"session.qdqisint8allowed": "1"} if profile_machine(job.profile).is_arm else {},
                 }
             )
         )
-        return cls(folder)
+        return cls(folder, moved_weights=0 if model is None else model.moved_weights)
 
     def result(self) -> dict[str, Any]:
         """Read what the worker found; `ToolFailedError` where it left nothing."""
@@ -94,6 +114,45 @@ class WorkerJob:
             name: np.load(self.folder / "outputs" / f"{number}.npy", mmap_mode="r", allow_pickle=False)
             for number, name in enumerate(names)
         }
+
+
+@dataclass(frozen=True)
+class _Exact:
+    """The exact copy's number of moved weights, and the probe's files for the worker, none for a float artefact."""
+
+    moved_weights: int
+    probe: dict[str, str] | None
+
+
+def _place_exact(source: Path, folder: Path, profile: DeviceProfile) -> _Exact | None:
+    """Write a copy that multiplies exact integers, and a probe of the same kind; ``None`` where it cannot be read.
+
+    Raises:
+        ToolFailedError: the profile's CPU would not give exact integers itself.
+    """
+    try:
+        model = onnx.load(source)
+    except (DecodeError, OSError):
+        return None  # ONNX Runtime says what is wrong with it
+    if not exact.multiplies_integers(model):
+        _link(source, folder / "model.onnx")
+        return _Exact(0, None)
+    largest = exact.largest_signed_weight(model)
+    if profile_machine(profile).integer_path is IntegerPath.PAIRWISE and largest > exact.LARGEST_SAFE:
+        raise ToolFailedError(
+            f"This artefact's sums of products saturate on a {profile.name}, which no other machine shows.",
+            found=f"int8 weights up to {largest}; up to {exact.LARGEST_SAFE} they cannot saturate",
+            remedy=f"Export it for {profile.name}, or run it there with --device.",
+        )
+    asked = probe.probe(signed=exact.has_signed_activations(model))
+    moved = exact.unsigned_weights(model)
+    exact.unsigned_weights(asked)
+    onnx.save(model, folder / "model.onnx")
+    onnx.save(asked, folder / "probe.onnx")
+    inputs = probe.feeds()
+    for name, arrays in (("probe-inputs.npz", inputs), ("probe-outputs.npz", probe.expected(inputs))):
+        np.savez(folder / name, **arrays)  # type: ignore[arg-type]  # numpy's stub reads the names as options
+    return _Exact(moved, {"model": "probe.onnx", "inputs": "probe-inputs.npz", "outputs": "probe-outputs.npz"})
 
 
 def _write_samples(job: RunJob, folder: Path) -> dict[str, Path]:

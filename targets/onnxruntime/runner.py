@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from edgedeploy.device_profiles.machine import Machine
+from edgedeploy.device_profiles.machine import Machine, this_machine
 from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
 from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.interfaces import Artefact, RunJob, RunResult
@@ -50,7 +50,8 @@ class OnnxRuntimeRunner:
                 remedy="Give --device local or --device ssh:USER@HOST.",
             )
         transport = open_transport(job.device or "local")
-        prepared = WorkerJob.write(artefact, job, self._samples)
+        stands_in = not job.device and standing(job.profile, this_machine(), "").numerics is Evidence.EXECUTOR
+        prepared = WorkerJob.write(artefact, job, self._samples, stands_in=stands_in)
         if job.device.startswith("ssh:"):
             _run_remotely(transport, prepared)
         else:
@@ -67,6 +68,9 @@ class OnnxRuntimeRunner:
             "threads": result["threads"],
         }
         notes = [stand.why] if stand.why else []
+        if "wrong_in_probe" in result:
+            notes.append(_exactness(result["wrong_in_probe"], prepared, job))
+            details["integers"] = {"products": "exact", "int8_weights_run_as_uint8": prepared.moved_weights}
         if job.measure:
             placed = placement(result["nodes"])
             details["placement"] = placed.details()
@@ -85,6 +89,21 @@ class OnnxRuntimeRunner:
                     "measure again on an idle machine"
                 )
         return RunResult(outputs, stand.numerics, figures, tuple(notes), details)
+
+
+def _exactness(wrong: list[str], prepared: WorkerJob, job: RunJob) -> str:
+    """The sentence for the report; an error where this machine's integer kernels are no stand-in."""
+    name = job.profile.name
+    if wrong:
+        raise ToolFailedError(
+            f"ONNX Runtime does not multiply 8-bit integers exactly on this machine, so it cannot stand in for {name}.",
+            found="; ".join(wrong),
+            remedy=f"Run the artefact on a {name} with --device, or on another machine.",
+        )
+    how = ""
+    if prepared.moved_weights:
+        how = f": its {prepared.moved_weights} int8 weights were run as uint8, whose products are summed in 32 bits"
+    return f"integers were multiplied exactly, as on a {name}, whatever this CPU's own kernels do{how}"
 
 
 def _run_remotely(transport: Transport, job: WorkerJob) -> None:

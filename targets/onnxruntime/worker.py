@@ -4,8 +4,9 @@
 
 It runs in a fresh process, here or alone on a device behind ssh, so it imports nothing of edgedeploy. JOB.json
 holds paths relative to its own folder: ``model``, ``inputs`` (name to .npy of shape (samples, *input shape)),
-``threads``, ``measure``, ``seconds`` and ``runs`` (how long to measure), ``warmup``, and ``session`` (configuration
-entries of the ONNX Runtime session). Beside it the script writes
+``threads``, ``measure``, ``seconds`` and ``runs`` (how long to measure), ``warmup``, ``session`` (configuration
+entries of the ONNX Runtime session), and ``probe`` (``model``, ``inputs`` and right ``outputs`` of a model that shows
+whether integers are multiplied exactly, or null). Beside it the script writes
 ``result.json`` and ``outputs/N.npy`` of shape (samples, *output shape), one a model output, in their order.
 Exit codes: 0 done; 3 a package is missing; 4 ONNX Runtime refused the model or a sample (one line on stderr).
 """
@@ -53,6 +54,8 @@ def main(job_path: Path) -> int:
         return {name: np.array(array[index % count]) for name, array in inputs.items()}
 
     try:
+        if job["probe"]:
+            result["wrong_in_probe"] = _wrong_in_probe(np, ort, folder, job)
         result["base_bytes"] = _memory_bytes("VmHWM")
         session, result["load_ms"] = _load(ort, folder / job["model"], _options(ort, len(cpus), job["session"]))
         if job["measure"]:
@@ -118,6 +121,19 @@ def _load(ort: Any, model: Path, options: Any) -> tuple[Any, float]:
     start = time.perf_counter()
     session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     return session, (time.perf_counter() - start) * 1e3
+
+
+def _wrong_in_probe(np: Any, ort: Any, folder: Path, job: dict[str, Any]) -> list[str]:
+    """The probe's outputs that are not exactly right, each with its largest error."""
+    probe = job["probe"]
+    session, _ = _load(ort, folder / probe["model"], _options(ort, 1, job["session"]))
+    inputs, right = np.load(folder / probe["inputs"]), np.load(folder / probe["outputs"])
+    found = dict(zip(right.files, session.run(right.files, dict(inputs)), strict=True))
+    return [
+        f"{name} is off by up to {np.abs(found[name] - right[name]).max():g} of {np.abs(right[name]).max():g}"
+        for name in right.files
+        if not np.array_equal(found[name], right[name])
+    ]
 
 
 def _goes_on(runs: int, seconds: float, job: dict[str, Any]) -> bool:
