@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
+from typing import Any
 
 #: Characters of a traceback, counted from its end, that are told.
 MOST_TRACE = 8_000
@@ -67,6 +68,24 @@ class EdgeDeployError(Exception):
             lines.append(f"  remedy: {self.remedy}")
         return "\n".join(lines)
 
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` makes the same error of."""
+        return {"kind": type(self).__name__, "what": self.what, "found": self.found, "remedy": self.remedy}
+
+    @staticmethod
+    def from_json(fields: Mapping[str, Any]) -> EdgeDeployError:
+        """The error that `to_json` described; one of a class that is not known here is a `ToolFailedError`."""
+        kinds: tuple[type[EdgeDeployError], ...] = (
+            InputError, UntrustedCodeError, UnsupportedOpError, MissingToolError, ToolFailedError, CrashError
+        )  # fmt: skip
+        kind = next((item for item in kinds if item.__name__ == fields.get("kind")), ToolFailedError)
+        error = kind.__new__(kind)  # subclasses compose their sentences; these are composed already
+        texts = (str(fields.get(name, "")) for name in ("what", "found", "remedy"))
+        EdgeDeployError.__init__(error, next(texts), found=next(texts), remedy=next(texts))
+        if isinstance(error, UnsupportedOpError):
+            error.ops = tuple((str(op), str(where), str(why)) for op, where, why in fields.get("ops", ()))
+        return error
+
 
 class CrashError(EdgeDeployError):
     """A defect of this package or of a backend; ``found`` is the traceback."""
@@ -114,6 +133,10 @@ class UnsupportedOpError(InputError):
             found=listing,
             remedy=f"Replace them in the model; supported are: {takes}" if takes else "Replace them in the model.",
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """See `EdgeDeployError.to_json`; with the refused ops."""
+        return {**super().to_json(), "ops": [list(op) for op in self.ops]}
 
 
 class MissingToolError(EdgeDeployError):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgedeploy.errors import ExitCode
 from edgedeploy.evidence import Evidence, Figure
@@ -46,6 +47,26 @@ class Verdict:
     outcome: Outcome
     required: bool
     why: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; a figure that JSON has no number for becomes its name ("nan", "inf")."""
+        numbers = {name: _plain(getattr(self, name)) for name in _NUMBERS}
+        return {**asdict(self), **numbers, "evidence": str(self.evidence), "outcome": str(self.outcome)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Verdict:
+        """Read `to_json`'s values back."""
+        numbers = {name: None if fields[name] is None else float(fields[name]) for name in _NUMBERS}
+        evidence, outcome = Evidence(fields["evidence"]), Outcome(fields["outcome"])
+        return cls(**{**fields, **numbers, "evidence": evidence, "outcome": outcome})
+
+
+#: The figures of a verdict.
+_NUMBERS = ("value", "low", "high")
+
+
+def _plain(value: float | None) -> float | str | None:
+    return value if value is None or math.isfinite(value) else str(value)
 
 
 def judge_budgets(profile: DeviceProfile, figures: Iterable[Figure]) -> tuple[Verdict, ...]:

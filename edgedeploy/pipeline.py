@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgedeploy.backends import backend
 from edgedeploy.bundle.folder import move_into_place, work_folder
@@ -13,12 +14,15 @@ from edgedeploy.bundle.lock import Lock, find_lock, lock_key
 from edgedeploy.bundle.write import BundleParts, write_bundle
 from edgedeploy.candidates import try_candidates
 from edgedeploy.device_profiles.schema import DeviceProfile
-from edgedeploy.errors import CrashError, EdgeDeployError, ExitCode, worst
+from edgedeploy.errors import CrashError, EdgeDeployError, ExitCode, ToolFailedError, worst
 from edgedeploy.interfaces import ExportContext, Selection
 from edgedeploy.judge import Verdict
-from edgedeploy.prepare import Plan, Prepared, plan, prepare
+from edgedeploy.prepare import Plan, Prepared, plan, prepare, with_recorded_data
 from edgedeploy.progress import NoProgress, Progress
 from edgedeploy.request import DeployRequest
+from edgedeploy.sandbox.channel import Channel
+from edgedeploy.sandbox.confine import Job, confined
+from edgedeploy.sandbox.limits import NO_LIMITS, Limits, limits_for
 from edgedeploy.stages import Stages, peak_memory_mb
 from edgedeploy.trial import Trial, choose, records
 from edgedeploy.version import VERSION
@@ -26,6 +30,8 @@ from edgedeploy.version import VERSION
 if TYPE_CHECKING:
     from edgedeploy.calibration.session import Calibration
 
+#: The folder of a finished bundle inside its target's work folder.
+BUNDLE = "bundle"
 #: Where a target's bundle goes, by exit code: only a full pass takes the target's own name.
 _SUFFIX = {ExitCode.OK: "", ExitCode.BUDGET_FAILED: ".failed", ExitCode.UNVERIFIED: ".unverified"}
 
@@ -41,6 +47,29 @@ class TargetResult:
     candidate: str = ""
     notes: tuple[str, ...] = ()
     error: EdgeDeployError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` makes the same result of, its bundle aside."""
+        return {
+            "target": self.target,
+            "exit_code": int(self.exit_code),
+            "verdicts": [verdict.to_json() for verdict in self.verdicts],
+            "candidate": self.candidate,
+            "notes": list(self.notes),
+            "error": self.error.to_json() if self.error else None,
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> TargetResult:
+        """Read what a worker handed over."""
+        return cls(
+            target=str(fields["target"]),
+            exit_code=ExitCode(fields["exit_code"]),
+            verdicts=tuple(Verdict.from_json(item) for item in fields["verdicts"]),
+            candidate=str(fields["candidate"]),
+            notes=tuple(map(str, fields["notes"])),
+            error=EdgeDeployError.from_json(fields["error"]) if fields["error"] else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -86,6 +115,8 @@ class InterruptedRun(KeyboardInterrupt):
 def run(request: DeployRequest, progress: Progress | None = None) -> DeployResult:
     """Deploy one model to one or more targets.
 
+    Whatever touches the model happens in a limited worker (see `edgedeploy.sandbox`); this process checks the command,
+    runs the code that the user named, watches, and moves finished bundles into place.
     A mistake in the command, the model or the data raises; what goes wrong with one target is in its result.
 
     Raises:
@@ -118,19 +149,78 @@ def _standing(chosen: Plan) -> dict[Path, tuple[int, int]]:
 
 def _run(chosen: Plan, results: list[TargetResult], progress: Progress) -> None:
     """Try every target; one that fails, or crashes, leaves the others theirs."""
-    stages = Stages()
-    with work_folder(chosen.request.output) as work_dir:
-        prepared = prepare(chosen, work_dir, stages, progress)
-        calibration = _calibration(chosen, prepared, progress)
-        for profile in chosen.profiles:
-            folder = work_dir / profile.name
-            folder.mkdir()
+    output = chosen.request.output
+    with work_folder(output) as work_dir:
+        chosen = with_recorded_data(chosen, work_dir)
+        waiting = list(chosen.profiles)
+
+        def finished(fields: Any) -> None:
+            profile = waiting.pop(0)
+            results.append(_placed(TargetResult.from_json(fields), profile.name, output, work_dir))
+
+        while waiting:
+            scratch = work_dir / f"worker-{len(waiting)}"
+            scratch.mkdir()
+            left = replace(chosen, profiles=tuple(waiting))
+            job = Job(f"{__name__}:make_bundles", (left, work_dir), scratch, _names_code(left))
             try:
-                results.append(_deploy_one(chosen, prepared, calibration, profile, folder, stages, progress))
-            except EdgeDeployError as error:
-                results.append(TargetResult(profile.name, error.exit_code, error=error))
-            except Exception as error:
-                results.append(TargetResult(profile.name, ExitCode.BUG, error=CrashError.of(error)))
+                confined(job, _limits(left, work_dir), progress, finished)
+                break
+            except ToolFailedError as error:
+                # A vendor's tool took the worker with it: its target is lost, the others get a worker of their own.
+                results.append(TargetResult(waiting.pop(0).name, error.exit_code, error=error))
+
+
+def make_bundles(arguments: tuple[Plan, Path], channel: Channel) -> None:
+    """In the worker: load, capture and calibrate once, then make each target's bundle below the work folder.
+
+    Each target's result is handed over as soon as it is known, so that a later crash does not take it along.
+    """
+    chosen, work_dir = arguments
+    stages = Stages()
+    prepared = prepare(chosen, channel.scratch, stages, channel)
+    calibration = _calibration(chosen, prepared, channel)
+    for profile in chosen.profiles:
+        folder = work_dir / profile.name
+        folder.mkdir()
+        try:
+            result = _deploy_one(chosen, prepared, calibration, profile, folder, stages, channel)
+        except EdgeDeployError as error:
+            result = TargetResult(profile.name, error.exit_code, error=error)
+        except Exception as error:
+            result = TargetResult(profile.name, ExitCode.BUG, error=CrashError.of(error))
+        channel.event(result.to_json())
+
+
+def _placed(result: TargetResult, name: str, output: Path, work_dir: Path) -> TargetResult:
+    """Move a finished bundle from the work folder to where its exit code belongs."""
+    if result.error is not None or result.target != name:
+        return result
+    destination = output / name
+    place = destination.with_name(destination.name + _SUFFIX[result.exit_code])
+    move_into_place(work_dir / name / BUNDLE, place)
+    if result.exit_code is ExitCode.OK:
+        _remove_outdated(destination)
+    return replace(result, bundle=place)
+
+
+def _names_code(chosen: Plan) -> bool:
+    """The user named code to build the model: what it prints is the user's, and it may use files and network."""
+    return bool(chosen.request.factory or chosen.config.model.factory)
+
+
+def _limits(chosen: Plan, work_dir: Path) -> Limits:
+    request = chosen.request
+    if request.unsafe_load:
+        return NO_LIMITS
+    writable = (work_dir, *([request.cache] if request.cache else []))
+    code = _names_code(chosen)
+    return limits_for(
+        request.model,
+        writable=None if code else writable,
+        network=code or bool(request.device),
+        step_cpu_s=request.step_seconds,
+    )
 
 
 def _calibration(chosen: Plan, prepared: Prepared, progress: Progress) -> Calibration:
@@ -153,7 +243,7 @@ def _deploy_one(
     profile: DeviceProfile,
     folder: Path,
     stages: Stages,
-    progress: Progress,
+    channel: Channel,
 ) -> TargetResult:
     request = chosen.request
     entry = backend(profile.device.backend)
@@ -161,7 +251,7 @@ def _deploy_one(
     destination = request.output / profile.name
     lock, note = _lock(chosen, prepared, profile, destination)
     if note:
-        progress.note(note)
+        channel.note(note)
     context = ExportContext(
         model=prepared.model,
         graph=prepared.graph_for(profile),
@@ -170,7 +260,7 @@ def _deploy_one(
         work_dir=folder,
         options=request.options,
         pinned=request.candidate or (lock.candidate if lock else None),
-        progress=progress,
+        progress=channel,
         labels=chosen.labels,
         preprocessing={name: str(item) for name, item in chosen.config.preprocessing.items()},
     )
@@ -190,14 +280,10 @@ def _deploy_one(
             peak_memory_mb=peak_memory_mb(),
             notes=notes,
             calibration_method=calibration.chosen_method(trial.artefact.scheme),
+            confinement=channel.confinement,
         )
-        built = write_bundle(folder / "bundle", parts)
-        code = trial.exit_code
-        place = destination.with_name(destination.name + _SUFFIX[code])
-        move_into_place(built, place)
-    if code is ExitCode.OK:
-        _remove_outdated(destination)
-    return TargetResult(profile.name, code, trial.verdicts, place, trial.artefact.candidate, notes)
+        built = write_bundle(folder / BUNDLE, parts)
+    return TargetResult(profile.name, trial.exit_code, trial.verdicts, built, trial.artefact.candidate, notes)
 
 
 def _lock_key(chosen: Plan, prepared: Prepared, profile: DeviceProfile) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from edgedeploy.calibration.dataset import Dataset, open_dataset, sidecar, split
-from edgedeploy.config import Config, ConfigFile, load_config
+from edgedeploy.config import Config, ConfigFile, load_config, names_code
 from edgedeploy.device_profiles.loader import load_profiles, override
 from edgedeploy.device_profiles.schema import DeviceProfile, Quality
 from edgedeploy.errors import InputError
@@ -229,9 +229,40 @@ def _open(source: DataSource, plan: Plan, inputs: tuple[TensorSpec, ...]) -> Dat
     if callable(source):
         from edgedeploy.calibration.readers.generator import GeneratorReader
 
-        reader = GeneratorReader(source, inputs, getattr(source, "__qualname__", "callable"))
+        reader = GeneratorReader(source, inputs, callable_name(source))
         return Dataset(reader, tuple(range(len(reader))))
     return None if source is None else open_dataset(source, inputs, _preprocessing(plan, inputs))
+
+
+def callable_name(given: Callable[..., object]) -> str:
+    """What messages call a callable that the user gave."""
+    return str(getattr(given, "name", "") or getattr(given, "__qualname__", "callable"))
+
+
+def with_recorded_data(plan: Plan, folder: Path) -> Plan:
+    """The plan with what the user's data callables yield written below ``folder``, so that only files are left to read.
+
+    The code that a user names runs in the user's own process; the worker that holds the model needs no more than files.
+    """
+    return replace(
+        plan,
+        request=replace(plan.request, calibration=None, evaluation=None),
+        calibration=_recorded(plan.calibration, folder / "calibration-items"),
+        evaluation=_recorded(plan.evaluation, folder / "evaluation-items"),
+    )
+
+
+def _recorded(source: DataSource, folder: Path) -> DataSource:
+    if callable(source):
+        from edgedeploy.calibration.readers.recorded import record
+
+        return record(source, folder, callable_name(source))
+    if isinstance(source, str) and names_code(source, Path()):
+        from edgedeploy.calibration.readers.generator import import_callable
+        from edgedeploy.calibration.readers.recorded import record
+
+        return record(import_callable(source), folder, source)
+    return source
 
 
 def _preprocessing(plan: Plan, inputs: tuple[TensorSpec, ...]) -> Preprocessing | None:

@@ -34,6 +34,8 @@ class DeployRequest:
         allow_globals, trust_code, unsafe_load: what the user vouches for.
         lock: a deploy.lock that must apply.
         cache: folder for calibration tables that may be reused; ``None`` for no cache.
+        step_seconds: CPU seconds that one step on the model (loading, capturing, one sample) may take; ``None`` for a
+            limit that grows with the file.
     """
 
     model: Path
@@ -56,3 +58,4 @@ class DeployRequest:
     unsafe_load: bool = False
     lock: Path | None = None
     cache: Path | None = None
+    step_seconds: float | None = None

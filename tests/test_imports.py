@@ -26,6 +26,7 @@ LAYERS = {
     "edgedeploy.model": 1,
     "edgedeploy.interfaces": 2,
     "edgedeploy.backends": 2,
+    "edgedeploy.sandbox": 1,
     "edgedeploy.errors": 0,
     "edgedeploy.evidence": 0,
     "edgedeploy.progress": 0,

@@ -41,6 +41,15 @@ def open_callable(name: str, inputs: Sequence[TensorSpec]) -> GeneratorReader:
     Raises:
         InputError: it cannot be imported, fails, or yields something else than the model's inputs.
     """
+    return GeneratorReader(import_callable(name), inputs, name)
+
+
+def import_callable(name: str) -> Source:
+    """Import ``package.module:callable``, the current folder included; only for a name that the user gave.
+
+    Raises:
+        InputError: it cannot be imported, or is not callable.
+    """
     module, _, attribute = name.partition(":")
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
@@ -56,7 +65,13 @@ def open_callable(name: str, inputs: Sequence[TensorSpec]) -> GeneratorReader:
         sys.path.remove(folder)
     if not callable(source):
         raise InputError(f"{name} is not callable.", found=type(source).__name__)
-    return GeneratorReader(source, inputs, name)
+    found: Source = source
+    return found
+
+
+def failed(name: str, error: Exception) -> InputError:
+    """The error for a callable that raised ``error``."""
+    return InputError(f"The data callable {name} failed.", found=f"{type(error).__name__}: {error}")
 
 
 class GeneratorReader:
@@ -117,14 +132,14 @@ class GeneratorReader:
         try:
             items = iter(source())
         except Exception as error:
-            raise self._failed(error) from None
+            raise failed(self._name, error) from None
         for number in itertools.count():
             try:
                 item = next(items)
             except StopIteration:
                 return
             except Exception as error:  # whatever a user's code raises
-                raise self._failed(error) from None
+                raise failed(self._name, error) from None
             self._take(item, number)
             if len(self._places) > MOST_SAMPLES:
                 raise InputError(
@@ -157,9 +172,6 @@ class GeneratorReader:
     def _write(self, value: NDArray[np.generic], spec: TensorSpec, what: str) -> tuple[int, tuple[int, ...]]:
         value = conform(value, spec, what)
         return self._spool.append(value.tobytes()), value.shape
-
-    def _failed(self, error: Exception) -> InputError:
-        return InputError(f"The data callable {self._name} failed.", found=f"{type(error).__name__}: {error}")
 
 
 def _samples(value: NDArray[np.generic], spec: TensorSpec, what: str) -> Sequence[NDArray[np.generic]]:

@@ -10,7 +10,7 @@ import json
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 FORMAT = 1
 
@@ -144,6 +144,7 @@ class Measurements(Record):
     manifest_sha256: str
     stages_s: dict[str, float]
     peak_memory_mb: float
+    confinement: dict[str, Any] = Field(default_factory=dict)
     runs: list[Measurement]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,7 @@ class BundleParts:
     peak_memory_mb: float
     notes: tuple[str, ...] = ()
     calibration_method: str = ""
+    confinement: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_bundle(folder: Path, parts: BundleParts) -> Path:
@@ -85,6 +86,7 @@ def write_bundle(folder: Path, parts: BundleParts) -> Path:
         manifest_sha256=sha256_file(folder / MANIFEST),
         stages_s={name: round(seconds, 3) for name, seconds in parts.stages_s.items()},
         peak_memory_mb=round(parts.peak_memory_mb, 1),
+        confinement=dict(parts.confinement),
         runs=[run],
     )
     (folder / MEASUREMENTS).write_bytes(to_json(measurements))

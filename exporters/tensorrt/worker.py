@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedeploy.exporters.tensorrt.bindings import tensorrt_rtx
+from edgedeploy.sandbox.ties import die_with_starter
 
 #: Marks the lines of stderr that say which node is being parsed.
 NODE_MARK = "edgedeploy-parsing "
@@ -97,4 +98,5 @@ def _parser_error(error: Any) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    die_with_starter()
     main(Path(sys.argv[1]))

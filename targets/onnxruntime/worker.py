@@ -13,9 +13,11 @@ Exit codes: 0 done; 3 a package is missing; 4 ONNX Runtime refused the model or 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import time
@@ -231,5 +233,14 @@ def _memory_bytes(key: str) -> int | None:
     return None
 
 
+def _die_with_parent() -> None:
+    """Linux: have the kernel end this process when the one that started it is gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+        if os.getppid() != int(os.environ.get("EDGEDEPLOY_STARTER", os.getppid())):  # it went before that
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 if __name__ == "__main__":
+    _die_with_parent()
     sys.exit(main(Path(sys.argv[1])))

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from edgedeploy.sandbox.ties import die_with_starter
+
 ARENA_STEP = 16
 _TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
 _PART = re.compile(r"\] (?:'(?P<name>[^']+)' used|Arena allocation (?P<side>head|tail)) (?P<size>\d+) bytes")
@@ -118,4 +120,5 @@ def _interpreter(content: bytes, arena: int) -> Any:
 
 
 if __name__ == "__main__":
+    die_with_starter()
     main()

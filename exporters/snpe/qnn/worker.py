@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedeploy.exporters.snpe.qnn.job import Answer, Job, PlacedNode
+from edgedeploy.sandbox.ties import die_with_starter
 
 
 def main(job_path: str) -> None:
@@ -74,4 +75,5 @@ def _run(session: Any, job: Job) -> tuple[float, ...]:
 
 
 if __name__ == "__main__":
+    die_with_starter()
     main(sys.argv[1])

@@ -1,0 +1,68 @@
+"""What a user's code yields, written down once, so that another process can read it without running the code."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedeploy.calibration.readers.generator import MOST_SAMPLES, failed
+from edgedeploy.errors import InputError
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Yields what was written down, item by item; stands for the callable that yielded it.
+
+    Attributes:
+        folder: one .npz an item, in order.
+        name: what messages call it.
+    """
+
+    folder: Path
+    name: str
+
+    def __call__(self) -> Iterator[Mapping[str, Any]]:
+        """Read the items back."""
+        for path in sorted(self.folder.iterdir()):
+            with np.load(path, allow_pickle=False) as item:
+                yield {str(key)[1:]: item[key] for key in item.files}
+
+
+def record(source: Callable[[], Iterable[Mapping[str, Any]]], folder: Path, name: str) -> Recorded:
+    """Run a callable once and write down what it yields.
+
+    Args:
+        source: takes nothing and returns an iterable of dicts from input name to array.
+        folder: made here.
+
+    Raises:
+        InputError: it fails, never ends, or yields anything but dicts of arrays.
+    """
+    folder.mkdir()
+    try:
+        items = iter(source())
+    except Exception as error:  # whatever a user's code raises
+        raise failed(name, error) from None
+    for number in itertools.count():
+        try:
+            item = next(items)
+        except StopIteration:
+            return Recorded(folder, name)
+        except Exception as error:
+            raise failed(name, error) from None
+        if number >= MOST_SAMPLES:
+            raise InputError(f"{name} yields more than {MOST_SAMPLES} samples.", remedy="End it after a few hundred.")
+        if not isinstance(item, Mapping):
+            raise InputError(
+                f"{name} must yield dicts from input name to array.", found=f"item {number}: {type(item).__name__}"
+            )
+        arrays = {f"_{key}": np.asarray(value) for key, value in item.items()}  # "file" is an argument of savez
+        if any(array.dtype == object for array in arrays.values()):
+            raise InputError(f"{name} must yield arrays of numbers.", found=f"item {number} holds objects")
+        np.savez(folder / f"{number:06d}.npz", **arrays)  # type: ignore[arg-type]
+    raise AssertionError("a count never ends")
