@@ -225,11 +225,25 @@ def open_dataset(
 
         reader = open_callable(source, inputs)
     else:
-        raise InputError(
-            f"There is no data at {shown(path)}.",
-            remedy="Give an .npz file, a folder of .npy files or images, or package.module:callable.",
-        )
+        raise _nowhere(path)
     return Dataset(reader, tuple(range(len(reader))))
+
+
+def check_source(source: str | Path) -> None:
+    """Refuse data that are not there, before anything is loaded; what is in them is seen by `open_dataset`.
+
+    Raises:
+        InputError: neither a file nor a folder, nor (as text) ``package.module:callable``.
+    """
+    if not _kind(Path(source)) and not (isinstance(source, str) and ":" in source):
+        raise _nowhere(Path(source))
+
+
+def _nowhere(path: Path) -> InputError:
+    return InputError(
+        f"There is no data at {shown(path)}.",
+        remedy="Give an .npz file, a folder of .npy files or images, or package.module:callable.",
+    )
 
 
 def _kind(path: Path) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edgedeploy.backend_options import Form, Option
 from edgedeploy.calibration.equalize import equalize
 from edgedeploy.calibration.quantizer.quantize import quantize
 from edgedeploy.calibration.session import HELD_SAMPLES, Calibration
 from edgedeploy.calibration.simulate import Simulator, sqnr_db
-from edgedeploy.errors import InputError
 
 if TYPE_CHECKING:
     from edgedeploy.calibration.scheme import Scheme
@@ -18,10 +18,18 @@ if TYPE_CHECKING:
     from edgedeploy.progress import Progress
 
 #: Backend options, with what they mean; every backend that quantizes activations takes them.
-OPTIONS: dict[str, str] = {
-    "bias_correction": "false leaves biases as they are; otherwise they take up the mean error of rounded weights",
-    "equalize": "true scales channels between layers, where samples that calibration did not see say that it helps",
-}
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "bias_correction",
+        "false leaves biases as they are; otherwise they take up the mean error of rounded weights",
+        Form.SWITCH,
+    ),
+    Option(
+        "equalize",
+        "true scales channels between layers, where samples that calibration did not see say that it helps",
+        Form.SWITCH,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -37,18 +45,12 @@ class Repairs:
     equalize: bool = False
 
     @classmethod
-    def read(cls, options: Mapping[str, str]) -> tuple[Repairs, dict[str, str]]:
-        """Take the repairs out of backend options; return them and the other options.
-
-        Raises:
-            InputError: a value other than true or false.
-        """
-        rest = dict(options)
-        chosen = cls(
-            bias_correction=switch(rest, "bias_correction", OPTIONS["bias_correction"], default=True),
-            equalize=switch(rest, "equalize", OPTIONS["equalize"], default=False),
+    def read(cls, options: Mapping[str, str]) -> Repairs:
+        """Take the repairs from backend options that were checked by `edgedeploy.backend_options.read`."""
+        return cls(
+            bias_correction=options.get("bias_correction", "true") == "true",
+            equalize=options.get("equalize", "false") == "true",
         )
-        return chosen, rest
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,3 @@ def repaired(
     details = {"applied": True, "pairs": len(even.pairs), **figures}
     again = Calibration(even.graph, calibration.data, calibration.options, progress=progress)
     return Repaired(even.graph, again, {"equalization": details})
-
-
-def switch(options: dict[str, str], name: str, meaning: str, *, default: bool) -> bool:
-    """Take a true or false out of backend options; `InputError` for another value."""
-    value = options.pop(name, str(default)).lower()
-    if value not in ("true", "false"):
-        raise InputError(f"Option {name} cannot be {value!r}.", remedy=f"It is true or false: {meaning}.")
-    return value == "true"

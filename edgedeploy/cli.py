@@ -43,6 +43,8 @@ def _run(module: str, arguments: list[str]) -> ExitCode:
     name = "deploy" if module == "deploy" else f"deploy {module}"
     try:
         command: click.Command = importlib.import_module(f"edgedeploy.commands.{module}").command
+        if nul := next((item for item in arguments if "\0" in item), None):
+            raise InputError("An argument holds a NUL character.", found=nul)
         # Not command.main(): it takes any EOFError for Ctrl-C, and a reader that went away for a failure.
         with command.make_context(name, list(arguments)) as context:
             return ExitCode(command.invoke(context) or 0)

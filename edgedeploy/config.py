@@ -18,6 +18,9 @@ from edgedeploy.untrusted import inside, links_out, read_text, read_toml, shown
 FILE_NAME = "deploy.toml"
 
 
+OptionValue = str | int | float | bool
+
+
 class ModelSection(Section):
     """The model: its name in bundles, how to build it, what it takes and what its classes are called."""
 
@@ -55,7 +58,7 @@ class Config(Section):
     metric: MetricSection = MetricSection()
     quality: Quality = Quality()
     targets: tuple[str, ...] = ()
-    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    options: dict[str, OptionValue | dict[str, OptionValue]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,9 @@ def draw(found: Sequence[TargetEstimate], path: Path) -> None:
     """Draw the time by kind of layer, one bar a target, as .png, .svg or .pdf.
 
     Raises:
-        InputError: another suffix, a missing folder, or no target with a latency estimate.
+        InputError: no target with a latency estimate.
         MissingToolError: matplotlib is not installed.
     """
-    if path.suffix not in (".png", ".svg", ".pdf") or not path.parent.is_dir():
-        raise InputError(f"--plot {path}: give a .png, .svg or .pdf file in a folder that exists.")
     timed = [item.estimate for item in found if item.estimate.layers]
     if not timed:
         raise InputError("There is nothing to draw: no target has a latency estimate.")

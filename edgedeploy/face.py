@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
+from edgedeploy.backends import backends
 from edgedeploy.device_profiles.machine import NATIVE, this_machine
 from edgedeploy.device_profiles.schema import BUDGET_KEYS, DeviceProfile
 from edgedeploy.judge import Outcome, Verdict, summary
@@ -134,8 +135,22 @@ def show_profile(profile: DeviceProfile) -> None:
     for gate, limit in profile.quality.model_dump(exclude_none=True).items():
         table.add(gate, f"{limit:g}", "required", "", "quality gate")
     table.show()
+    _show_backend(profile)
     for what, source in profile.sources.items():
         say(f"  source of {what}: {source}")
+
+
+def _show_backend(profile: DeviceProfile) -> None:
+    """What the command may ask of the device's backend."""
+    entry = backends().get(profile.device.backend)
+    if entry is None:
+        return
+    if entry.candidates:
+        say(f"candidates: {', '.join(entry.candidates)}")
+    if entry.devices:
+        say(f"reached by: {', '.join(entry.devices)}")
+    for option in entry.load_options():
+        say(f"  -O {option.key}: {option.meaning}" + (f" ({', '.join(option.choices)})" if option.choices else ""))
 
 
 def show_table(table: TableDescription) -> None:

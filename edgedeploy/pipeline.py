@@ -13,6 +13,7 @@ from edgedeploy.bundle.folder import move_into_place, work_folder
 from edgedeploy.bundle.lock import Lock, find_lock, lock_key
 from edgedeploy.bundle.write import BundleParts, write_bundle
 from edgedeploy.candidates import try_candidates
+from edgedeploy.command_check import check_places
 from edgedeploy.device_profiles.schema import DeviceProfile
 from edgedeploy.errors import CrashError, EdgeDeployError, ExitCode, ToolFailedError, worst
 from edgedeploy.interfaces import ExportContext, Selection
@@ -21,7 +22,7 @@ from edgedeploy.prepare import Plan, Prepared, plan, prepare, with_recorded_data
 from edgedeploy.progress import NoProgress, Progress
 from edgedeploy.request import DeployRequest
 from edgedeploy.sandbox.channel import Channel
-from edgedeploy.sandbox.confine import Job, confined
+from edgedeploy.sandbox.confine import Job, WorkerCrashError, confined
 from edgedeploy.sandbox.limits import NO_LIMITS, Limits, limits_for
 from edgedeploy.stages import Stages, peak_memory_mb
 from edgedeploy.trial import Trial, choose, records
@@ -126,6 +127,7 @@ def run(request: DeployRequest, progress: Progress | None = None) -> DeployResul
     progress = progress or NoProgress()
     results: list[TargetResult] = []
     chosen = plan(request)
+    check_places(request)
     before = _standing(chosen)
     try:
         _run(chosen, results, progress)
@@ -156,7 +158,10 @@ def _run(chosen: Plan, results: list[TargetResult], progress: Progress) -> None:
 
         def finished(fields: Any) -> None:
             profile = waiting.pop(0)
-            results.append(_placed(TargetResult.from_json(fields), profile.name, output, work_dir))
+            try:
+                results.append(_placed(TargetResult.from_json(fields), profile.name, output, work_dir))
+            except EdgeDeployError as error:
+                results.append(TargetResult(profile.name, error.exit_code, error=error))
 
         while waiting:
             scratch = work_dir / f"worker-{len(waiting)}"
@@ -169,6 +174,12 @@ def _run(chosen: Plan, results: list[TargetResult], progress: Progress) -> None:
             except ToolFailedError as error:
                 # A vendor's tool took the worker with it: its target is lost, the others get a worker of their own.
                 results.append(TargetResult(waiting.pop(0).name, error.exit_code, error=error))
+            except (EdgeDeployError, WorkerCrashError) as error:
+                if not results:
+                    raise
+                known = error if isinstance(error, EdgeDeployError) else CrashError.of(error)
+                results += [TargetResult(profile.name, known.exit_code, error=known) for profile in waiting]
+                break
 
 
 def make_bundles(arguments: tuple[Plan, Path], channel: Channel) -> None:
@@ -258,7 +269,7 @@ def _deploy_one(
         profile=profile,
         calibration=calibration,
         work_dir=folder,
-        options=request.options,
+        options=chosen.options[profile.name],
         pinned=request.candidate or (lock.candidate if lock else None),
         progress=channel,
         labels=chosen.labels,
@@ -294,7 +305,7 @@ def _lock_key(chosen: Plan, prepared: Prepared, profile: DeviceProfile) -> str:
         profile.model_dump_json(),
         data.calibration.digest if data.calibration else "data-free",
         data.evaluation.digest,
-        repr(sorted(chosen.request.options.items())),
+        repr(sorted(chosen.options[profile.name].items())),
         chosen.request.method,
     )
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from edgedeploy.calibration.dataset import Dataset, open_dataset, sidecar, split
+from edgedeploy.calibration.dataset import Dataset, check_source, open_dataset, sidecar, split
+from edgedeploy.command_check import Options, check_loading, check_targets, target_options
 from edgedeploy.config import Config, ConfigFile, load_config, names_code
 from edgedeploy.device_profiles.loader import load_profiles, override
 from edgedeploy.device_profiles.schema import DeviceProfile, Quality
@@ -38,6 +39,7 @@ class Plan:
         file: deploy.toml, or an empty one.
         calibration, evaluation: what the command names, else deploy.toml, else what lies beside the model.
         labels: class names.
+        options: backend options by target.
     """
 
     request: DeployRequest
@@ -46,6 +48,7 @@ class Plan:
     calibration: DataSource
     evaluation: DataSource
     labels: tuple[str, ...]
+    options: Options = field(default_factory=dict)
 
     @property
     def config(self) -> Config:
@@ -107,7 +110,9 @@ def plan(request: DeployRequest) -> Plan:
         )
         for profile in load_profiles(names)
     )
-    return replace(chosen, profiles=profiles)
+    options = target_options(request, chosen.file, profiles)
+    check_targets(request, profiles, options)
+    return replace(chosen, profiles=profiles, options=options)
 
 
 def plan_model(request: DeployRequest) -> Plan:
@@ -119,6 +124,7 @@ def plan_model(request: DeployRequest) -> Plan:
     if not os.path.lexists(str(request.model).replace("\0", "")):
         raise InputError(f"There is no model file {shown(request.model)}.")
     check_regular(request.model, f"The model file {shown(request.model)}")
+    check_loading(request)
     file = load_config(request.model, request.config)
     return Plan(
         request,
@@ -134,9 +140,12 @@ def _source(
     given: DataSource, file: ConfigFile, model: Path, purpose: Literal["calibration", "evaluation"]
 ) -> DataSource:
     """Where the data lie: as the command says, else as deploy.toml says, else beside the model, else nowhere."""
-    if given is not None:
-        return given
-    return file.data(purpose) or sidecar(model, {"calibration": "calib", "evaluation": "eval"}[purpose])
+    source = given if given is not None else file.data(purpose)
+    if source is None:
+        return sidecar(model, {"calibration": "calib", "evaluation": "eval"}[purpose])
+    if not callable(source):
+        check_source(source)
+    return source
 
 
 def _with_gates(profile: DeviceProfile, own: Quality) -> DeviceProfile:

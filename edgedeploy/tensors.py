@@ -30,7 +30,7 @@ class TensorSpec:
         return count
 
     def __str__(self) -> str:
-        return f"{self.name}:{'x'.join(map(str, self.shape))}:{self.dtype}"
+        return f"{self.name}:{'x'.join(str(size) or '?' for size in self.shape)}:{self.dtype}"
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ LAYERS = {
     "edgedeploy.interfaces": 2,
     "edgedeploy.backends": 2,
     "edgedeploy.sandbox": 1,
+    "edgedeploy.backend_options": 2,
     "edgedeploy.errors": 0,
     "edgedeploy.evidence": 0,
     "edgedeploy.progress": 0,

@@ -22,9 +22,12 @@ class Record(BaseModel):
 
 
 class ModelRecord(Record):
-    """The source model."""
+    """The source model; author, license and version as deploy.toml says."""
 
     name: str
+    author: str = ""
+    license: str = ""
+    version: str = ""
     kind: str
     sha256: str
     graph_sha256: str

@@ -125,13 +125,16 @@ def measurement(trial: Trial, *, device: str, samples: int, notes: tuple[str, ..
 
 
 def _manifest(folder: Path, parts: BundleParts) -> Manifest:
-    prepared, artefact, request = parts.prepared, parts.trial.artefact, parts.plan.request
+    prepared, artefact = parts.prepared, parts.trial.artefact
     graph, data = prepared.graph_for(parts.profile), prepared.data
     return Manifest(
         target=parts.profile.name,
         backend=parts.profile.device.backend,
         model=ModelRecord(
             name=parts.plan.config.model.name or prepared.model.name,
+            author=parts.plan.config.model.author,
+            license=parts.plan.config.model.license,
+            version=parts.plan.config.model.version,
             kind=str(prepared.model.kind),
             sha256=prepared.model.sha256,
             graph_sha256=graph.sha256,
@@ -167,7 +170,7 @@ def _manifest(folder: Path, parts: BundleParts) -> Manifest:
         ),
         candidates=list(parts.candidates),
         tools={name: metadata.version(name) for name in _TOOLS},
-        options=dict(request.options),
+        options=dict(parts.plan.options[parts.profile.name]),
         unstable=dict(artefact.unstable),
         files=hash_tree(folder, exclude=UNHASHED),
     )

@@ -30,7 +30,7 @@ def command(model: Path, out: Path, method: str, quiet: bool, **rest: object) ->
     from edgedeploy.prepare import capture_graph, load, open_data, plan_model
     from edgedeploy.request import DeployRequest
 
-    request = DeployRequest(model=model, **rest)  # type: ignore[arg-type]
+    request = DeployRequest(model=model, method=method, **rest)  # type: ignore[arg-type]
     if out.is_dir() or not out.parent.is_dir():
         raise InputError(f"The table can't be written to {out}.", remedy="Name a file in an existing folder.")
     plan = plan_model(request)

@@ -36,10 +36,11 @@ def command(
     \b
     deploy estimate --target snapdragon888,iphone12 --rate 10/s model.pt2
     """
-    from edgedeploy.commands.options import names_in
+    from edgedeploy.commands.options import names_in, picture_file
     from edgedeploy.estimation import captured, estimate_graph, parse_rate, plan_estimate
 
     rate_per_s = parse_rate(rate)
+    picture_file(plot)
     chosen = plan_estimate(model, names_in(targets), **loading)
     profiles, graph = chosen.profiles, captured(chosen)
     found = [estimate_graph(graph, profile, precision=precision, rate_per_s=rate_per_s) for profile in profiles]

@@ -23,6 +23,7 @@ def command(model: Path, scheme: str, samples: int, plot: Path | None, quiet: bo
     from edgedeploy.calibration.schemes import SCHEMES
     from edgedeploy.calibration.sensitivity import rank_layers
     from edgedeploy.calibration.session import Calibration
+    from edgedeploy.commands.options import picture_file
     from edgedeploy.errors import InputError
     from edgedeploy.face import make_progress
     from edgedeploy.prepare import capture_graph, load, open_data, plan_model
@@ -30,6 +31,7 @@ def command(model: Path, scheme: str, samples: int, plot: Path | None, quiet: bo
 
     if scheme not in SCHEMES:
         raise InputError(f"There is no scheme {scheme!r}.", remedy=f"Choose one of: {', '.join(SCHEMES)}.")
+    picture_file(plot)
     request = DeployRequest(model=model, **rest)  # type: ignore[arg-type]
     chosen = plan_model(request)
     with make_progress(quiet=quiet) as progress:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from edgedeploy.errors import InputError
+from edgedeploy.untrusted import shown
 
 
 def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
@@ -22,6 +24,12 @@ def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
             raise InputError(f"{option} gives {key.strip()!r} twice.")
         found[key.strip()] = value.strip()
     return found
+
+
+def picture_file(path: Path | None) -> None:
+    """Refuse, before any work, a picture that could not be drawn to ``path``."""
+    if path is not None and (path.suffix not in (".png", ".svg", ".pdf") or not path.parent.is_dir()):
+        raise InputError(f"--plot {shown(path)}: give a .png, .svg or .pdf file in a folder that exists.")
 
 
 def names_in(texts: Iterable[str]) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def parse_input(text: str) -> TensorSpec:
 
 
 def _dimension(word: str, axis: int, text: str) -> Dimension:
-    if re.fullmatch(r"[1-9]\d*", word):
+    if re.fullmatch(r"[1-9][0-9]{0,11}", word):
         return int(word)
     if axis == 0 and word in ("batch", "N", "?", "-1"):
         return "batch"

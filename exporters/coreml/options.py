@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgedeploy.backend_options import Form, Option, read
 from edgedeploy.device_profiles.schema import DeviceProfile
 from edgedeploy.errors import InputError
+from edgedeploy.untrusted import read_text
 
 #: Weight formats and the first deployment target (iOS number) that runs each.
 WEIGHTS: dict[str, int] = {
@@ -27,20 +29,21 @@ _COLORS = {"RGB": 3, "BGR": 3, "GRAYSCALE": 1}
 #: macOS releases by the iOS release whose ops they share (coremltools ``AvailableTarget``).
 _MACOS = {12: 15, 13: 16, 14: 17, 15: 18, 26: 26}
 
-_MEANING = {
-    "weights": f"one of {', '.join(WEIGHTS)}",
-    "activations": f"one of {', '.join(_ACTIVATIONS)}",
-    "image": "name of the input that becomes an image",
-    "mean": "pixel value per channel that the model takes for 0, e.g. 127 or 123.7,116.3,103.5",
-    "std": "pixel values per unit, e.g. 128 or 58.4,57.1,57.4",
-    "color": f"one of {', '.join(_COLORS)}",
-    "labels": "text file with one class label a line",
-    "batch": "range of batch sizes, e.g. 1..8",
-    "author": "text",
-    "license": "text",
-    "version": "text",
-    "description": "text",
-}
+OPTIONS: tuple[Option, ...] = (
+    Option("weights", f"number format of the weights, one of {', '.join(WEIGHTS)}"),
+    Option("activations", f"number format of the activations, one of {', '.join(_ACTIVATIONS)}"),
+    Option("image", "name of the input that becomes an image"),
+    Option("mean", "pixel value per channel that the model takes for 0, e.g. 127 or 123.7,116.3,103.5"),
+    Option("std", "pixel values per unit, e.g. 128 or 58.4,57.1,57.4"),
+    Option("color", f"one of {', '.join(_COLORS)}"),
+    Option("labels", "text file with one class label a line", Form.FILE),
+    Option("batch", "range of batch sizes, e.g. 1..8"),
+    Option("author", "who made the model; deploy.toml's [model] author otherwise"),
+    Option("license", "its licence; deploy.toml's [model] license otherwise"),
+    Option("version", "its version; deploy.toml's [model] version otherwise"),
+    Option("description", "what it does"),
+)
+_MEANING = {option.key: option.meaning for option in OPTIONS}
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,7 @@ def read_options(profile: DeviceProfile, given: Mapping[str, str]) -> CoreMlOpti
     Raises:
         InputError: an unknown option, a value out of its set, or one that the deployment target is too old for.
     """
-    merged = {key: str(value) for key, value in profile.quantization.options.items()} | dict(given)
-    for key in merged:
-        if key not in _MEANING:
-            raise InputError(
-                f"The Core ML backend has no option {key!r}.",
-                remedy="; ".join(f"{name}: {meaning}" for name, meaning in _MEANING.items()),
-            )
+    merged = read(OPTIONS, "Core ML", profile, given)
     target = profile.hardware.deployment_target or "iOS16"
     release = _release(target)
     weights = _choice(merged, "weights", profile.quantization.scheme or "float16", WEIGHTS)
@@ -110,7 +107,7 @@ def read_options(profile: DeviceProfile, given: Mapping[str, str]) -> CoreMlOpti
 
 def _release(target: str) -> int:
     """The iOS number of a deployment target."""
-    match = re.fullmatch(r"(iOS|macOS)(\d+)", target)
+    match = re.fullmatch(r"(iOS|macOS)([0-9]{1,3})", target)
     release = 0
     if match:
         number = int(match[2])
@@ -131,7 +128,7 @@ def _choice(given: Mapping[str, str], key: str, default: str, choices: Mapping[s
 
 
 def _batch(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)\.\.(\d+)", text)
+    match = re.fullmatch(r"([0-9]{1,9})\.\.([0-9]{1,9})", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise InputError(f"batch={text} is not a range.", remedy="Write it as batch=1..8.")
     return int(match[1]), int(match[2])
@@ -167,7 +164,7 @@ def _numbers(given: Mapping[str, str], key: str, default: float, count: int) -> 
 def _labels(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         raise InputError("The file of class labels is missing.", found=str(path))
-    labels = tuple(path.read_text(encoding="utf-8").splitlines())
+    labels = tuple(read_text(path, f"The file of class labels {path}").splitlines())
     if not labels or len(set(labels)) != len(labels) or "" in labels:
         raise InputError("Class labels must be distinct and not empty, one a line.", found=str(path))
     return labels

@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgedeploy.backend_options import Form, Option, read
 from edgedeploy.calibration import repair
-from edgedeploy.errors import InputError
 
 if TYPE_CHECKING:
     from edgedeploy.device_profiles.schema import DeviceProfile
 
 #: Every option with what it means.
-OPTIONS: dict[str, str] = {
-    **repair.OPTIONS,
-    "mixed_precision": "false leaves no layer float; otherwise that is tried where plain INT8 misses a quality gate",
-}
+OPTIONS: tuple[Option, ...] = (
+    *repair.OPTIONS,
+    Option(
+        "mixed_precision",
+        "false leaves no layer float; otherwise that is tried where plain INT8 misses a quality gate",
+        Form.SWITCH,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,5 @@ def read_options(profile: DeviceProfile, given: Mapping[str, str]) -> Options:
     Raises:
         InputError: an unknown option or value.
     """
-    merged = {**{key: str(value) for key, value in profile.quantization.options.items()}, **given}
-    repairs, rest = repair.Repairs.read(merged)
-    mixed = repair.switch(rest, "mixed_precision", OPTIONS["mixed_precision"], default=True)
-    if rest:
-        known = "; ".join(f"{key} ({meaning})" for key, meaning in OPTIONS.items())
-        raise InputError(
-            f"The ONNX Runtime backend has no option {', '.join(sorted(rest))}.", remedy=f"Choose from: {known}."
-        )
-    return Options(repairs, mixed)
+    chosen = read(OPTIONS, "ONNX Runtime", profile, given)
+    return Options(repair.Repairs.read(chosen), chosen.get("mixed_precision", "true") == "true")

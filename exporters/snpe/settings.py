@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from edgedeploy.backend_options import Form, Option, read
 from edgedeploy.calibration import repair
 from edgedeploy.errors import InputError
 from edgedeploy.exporters.snpe.qnn.options import Hexagon
@@ -13,19 +14,28 @@ from edgedeploy.exporters.snpe.qnn.options import Hexagon
 if TYPE_CHECKING:
     from edgedeploy.device_profiles.schema import DeviceProfile
 
-#: Every option with what it means; docs/snapdragon.md prints the same list.
-OPTIONS: dict[str, str] = {
-    "toolchain": "auto, sdk (the Qualcomm SDK) or onnxruntime-qnn",
-    "io": "float32 or quantized: what the artefact takes and gives",
-    "vtcm_mb": "tightly coupled memory to plan for, 0 for the architecture's usual size",
-    "stamp_soc": "true writes the SoC number into the context binary (some 888 firmware then refuses it: error 1002)",
-    "allow_cpu_nodes": "how many ops may stay off the NPU, on the phone's CPU; 0 refuses the model, naming them",
-    "simulator_samples": "how many samples the HTP simulator runs at most",
-    "layer_errors": "true compares every layer with the Q/DQ simulation, on one sample",
-    "simulator_timeout_s": "how long the simulator may take for one sample",
-    **repair.OPTIONS,
-}
 TOOLCHAINS = ("auto", "sdk", "onnxruntime-qnn")
+
+#: Every option with what it means; docs/snapdragon.md prints the same list.
+OPTIONS: tuple[Option, ...] = (
+    Option("toolchain", "auto, sdk (the Qualcomm SDK) or onnxruntime-qnn", choices=TOOLCHAINS),
+    Option("io", "what the artefact takes and gives", choices=("float32", "quantized")),
+    Option("vtcm_mb", "tightly coupled memory to plan for, 0 for the architecture's usual size", Form.NUMBER),
+    Option(
+        "stamp_soc",
+        "true writes the SoC number into the context binary (some 888 firmware then refuses it: error 1002)",
+        Form.SWITCH,
+    ),
+    Option(
+        "allow_cpu_nodes",
+        "how many ops may stay off the NPU, on the phone's CPU; 0 refuses the model, naming them",
+        Form.NUMBER,
+    ),
+    Option("simulator_samples", "how many samples the HTP simulator runs at most", Form.NUMBER),
+    Option("layer_errors", "true compares every layer with the Q/DQ simulation, on one sample", Form.SWITCH),
+    Option("simulator_timeout_s", "how long the simulator may take for one sample", Form.NUMBER),
+    *repair.OPTIONS,
+)
 #: Lowest Hexagon version with a native float path (V73 on); below it a float subgraph has nowhere to run.
 FIRST_FLOAT_ARCH = 73
 
@@ -65,15 +75,9 @@ def settings_of(profile: DeviceProfile, options: Mapping[str, str]) -> Settings:
         InputError: an unknown option or value, or a profile without a Hexagon architecture.
 
     """
-    chosen: dict[str, str] = {key: str(value) for key, value in profile.quantization.options.items()}
+    chosen = read(OPTIONS, "Snapdragon", profile, options)
     if profile.quantization.io_dtype:
         chosen.setdefault("io", profile.quantization.io_dtype)
-    chosen.update(options)
-    unknown = sorted(set(chosen) - set(OPTIONS))
-    if unknown:
-        known = "; ".join(f"{key} ({meaning})" for key, meaning in OPTIONS.items())
-        raise InputError(f"The Snapdragon backend has no option {', '.join(unknown)}.", remedy=f"Choose from: {known}.")
-    repairs, chosen = repair.Repairs.read(chosen)
     arch = profile.hardware.hexagon_arch
     if arch is None:
         raise InputError(
@@ -81,37 +85,17 @@ def settings_of(profile: DeviceProfile, options: Mapping[str, str]) -> Settings:
             remedy="Set hardware.hexagon_arch, for example 68 for the Snapdragon 888.",
         )
     soc_id = profile.hardware.soc_id or 0
-    vtcm_mb = int(_number(chosen, "vtcm_mb", 0))
-    stamped = soc_id if _choice(chosen, "stamp_soc", ("false", "true")) == "true" else 0
+    vtcm_mb = int(float(chosen.get("vtcm_mb", 0)))
+    stamped = soc_id if chosen.get("stamp_soc") == "true" else 0
     return Settings(
         hexagon=Hexagon(arch, stamped, vtcm_mb),
         verify=Hexagon(arch, soc_id, vtcm_mb),
         soc_id=soc_id,
-        toolchain=_choice(chosen, "toolchain", TOOLCHAINS),
-        quantized_io=_choice(chosen, "io", ("float32", "quantized")) == "quantized",
-        allow_cpu_nodes=int(_number(chosen, "allow_cpu_nodes", 0)),
-        simulator_samples=int(_number(chosen, "simulator_samples", 0)),
-        layer_errors=_choice(chosen, "layer_errors", ("false", "true")) == "true",
-        simulator_timeout_s=_number(chosen, "simulator_timeout_s", 300),
-        repairs=repairs,
+        toolchain=chosen.get("toolchain", "auto"),
+        quantized_io=chosen.get("io") == "quantized",
+        allow_cpu_nodes=int(float(chosen.get("allow_cpu_nodes", 0))),
+        simulator_samples=int(float(chosen.get("simulator_samples", 0))),
+        layer_errors=chosen.get("layer_errors") == "true",
+        simulator_timeout_s=float(chosen.get("simulator_timeout_s", 300)),
+        repairs=repair.Repairs.read(chosen),
     )
-
-
-def _choice(chosen: Mapping[str, str], key: str, allowed: tuple[str, ...]) -> str:
-    value = chosen.get(key, allowed[0]).lower()
-    if value not in allowed:
-        raise InputError(
-            f"Option {key} cannot be {chosen[key]!r}.", remedy=f"It means {OPTIONS[key]}: {', '.join(allowed)}."
-        )
-    return value
-
-
-def _number(chosen: Mapping[str, str], key: str, default: float) -> float:
-    text = chosen.get(key, str(default))
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e6:
-        raise InputError(f"Option {key} cannot be {text!r}.", remedy=f"It is a number of 0 or more: {OPTIONS[key]}.")
-    return value

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgedeploy.calibration.repair import OPTIONS, Repairs
+from edgedeploy.backend_options import Option, read
+from edgedeploy.calibration import repair
+from edgedeploy.calibration.repair import Repairs
 from edgedeploy.errors import InputError
 from edgedeploy.exporters.tensorrt.cache import header
 
@@ -17,6 +20,14 @@ if TYPE_CHECKING:
 
 INT8, FLOAT16 = "tensorrt", "float16"
 _RANGE = "range."
+_SCHEMES = {"int8": INT8, "float16": FLOAT16}
+
+#: Every option with what it means.
+OPTIONS: tuple[Option, ...] = (
+    Option("precision", "int8, or float16 for a build without integers", choices=tuple(_SCHEMES)),
+    Option(f"{_RANGE}*", "smallest:usual:largest size of a dynamic dimension, as in range.batch=1:4:8"),
+    *repair.OPTIONS,
+)
 
 #: What TensorRT-RTX 1.7 builds for, by CUDA compute capability; every other one is checked on the stand-in.
 BUILDABLE = {"8.0": "SM80", "8.6": "SM86", "8.9": "SM89", "12.0": "SM120"}
@@ -97,8 +108,8 @@ def read_settings(profile: DeviceProfile, options: Mapping[str, str]) -> Setting
     Raises:
         InputError: an option, scheme or version that this backend does not know.
     """
-    merged = {**{key: str(value) for key, value in profile.quantization.options.items()}, **options}
-    scheme = {"int8": INT8, "float16": FLOAT16}.get(merged.pop("precision", ""), profile.quantization.scheme or INT8)
+    chosen = read(OPTIONS, "TensorRT", profile, options)
+    scheme = _SCHEMES.get(chosen.get("precision", ""), profile.quantization.scheme or INT8)
     if scheme not in (INT8, FLOAT16):
         raise InputError(
             f"{profile.name}: TensorRT has no quantization scheme {scheme!r}.", remedy=f"Use {INT8} or {FLOAT16}."
@@ -109,14 +120,7 @@ def read_settings(profile: DeviceProfile, options: Mapping[str, str]) -> Setting
             found=f"the profile allows {FLOAT16} only",
             remedy="Leave precision at float16.",
         )
-    sizes = {key[len(_RANGE) :]: _range(key, merged.pop(key)) for key in list(merged) if key.startswith(_RANGE)}
-    repairs, rest = Repairs.read(merged)
-    if rest:
-        raise InputError(
-            f"TensorRT has no option {next(iter(rest))!r}.",
-            remedy=f"Known are precision=int8|float16, {_RANGE}DIMENSION=smallest:usual:largest, and true or false for "
-            f"{' and '.join(OPTIONS)}.",
-        )
+    sizes = {key[len(_RANGE) :]: _range(key, value) for key, value in chosen.items() if key.startswith(_RANGE)}
     rtx = profile.hardware.engine == "tensorrt-rtx"
     if not rtx:
         header(profile.hardware.tensorrt_version)
@@ -126,13 +130,13 @@ def read_settings(profile: DeviceProfile, options: Mapping[str, str]) -> Setting
         compute_capability=profile.hardware.compute_capability,
         int8=scheme == INT8,
         sizes=sizes,
-        repairs=repairs,
+        repairs=Repairs.read(chosen),
     )
 
 
 def _range(key: str, text: str) -> tuple[int, int, int]:
     parts = text.split(":")
-    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+    if len(parts) != 3 or not all(re.fullmatch("[0-9]{1,9}", part) for part in parts):
         raise InputError(f"{key}={text} is not a range.", remedy="Give smallest:usual:largest, for example 1:4:8.")
     low, opt, high = map(int, parts)
     if not 0 < low <= opt <= high:

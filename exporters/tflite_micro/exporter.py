@@ -9,8 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgedeploy.backend_options import Form, Option, read
 from edgedeploy.calibration import repair
-from edgedeploy.calibration.repair import Repairs, repaired, switch
+from edgedeploy.calibration.repair import Repairs, repaired
 from edgedeploy.device_profiles.schema import BUDGET_KEYS, DeviceProfile
 from edgedeploy.errors import InputError
 from edgedeploy.evidence import Evidence, Figure
@@ -35,9 +36,16 @@ VELA_FILE = "model_vela.tflite"
 FIRMWARE = "firmware"
 
 
+#: Every option with what it means.
+OPTIONS: tuple[Option, ...] = (
+    Option("per_tensor_fc", "true writes fully connected weights per tensor, for runtimes before 2024", Form.SWITCH),
+    *repair.OPTIONS,
+)
+
+
 @dataclass(frozen=True)
 class ExportOptions:
-    """Backend options: ``per_tensor_fc`` (true/false) for runtimes before 2024, and the repairs of `repair.py`."""
+    """Checked options; see `OPTIONS`."""
 
     per_tensor_fc: bool = False
     repairs: Repairs = field(default_factory=Repairs)
@@ -45,15 +53,8 @@ class ExportOptions:
     @classmethod
     def parse(cls, profile: DeviceProfile, given: Mapping[str, str]) -> ExportOptions:
         """Profile options overridden by the command line's; `InputError` for an unknown key or value."""
-        merged = {**{key: str(value).lower() for key, value in profile.quantization.options.items()}, **given}
-        repairs, rest = Repairs.read(merged)
-        per_tensor_fc = switch(rest, "per_tensor_fc", "true for runtimes before 2024", default=False)
-        if rest:
-            raise InputError(
-                f"The tflite_micro backend has no option {min(rest)!r}.",
-                remedy=f"It takes: per_tensor_fc, {', '.join(repair.OPTIONS)}.",
-            )
-        return cls(per_tensor_fc, repairs)
+        chosen = read(OPTIONS, "TensorFlow Lite Micro", profile, given)
+        return cls(chosen.get("per_tensor_fc", "false") == "true", Repairs.read(chosen))
 
 
 class TfliteMicroExporter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgedeploy.errors import InputError
@@ -10,7 +11,7 @@ from edgedeploy.targets.transports.transport import Completed, Transport
 if TYPE_CHECKING:
     from edgedeploy.targets.transports.serial import SerialLine
 
-__all__ = ["Completed", "Transport", "open_serial", "open_transport"]
+__all__ = ["Completed", "Transport", "check_address", "open_serial", "open_transport"]
 
 _ADDRESSES = "local, ssh:USER@HOST[:PORT], adb:SERIAL or serial:PORT[@BAUD]"
 
@@ -61,6 +62,28 @@ def open_serial(address: str) -> SerialLine:
     from edgedeploy.targets.transports.serial import SerialLine
 
     return SerialLine.parse(rest)
+
+
+def check_address(address: str, kinds: Sequence[str], target: str) -> None:
+    """Refuse an address that cannot be read, or of a kind by which a target cannot be reached; nothing is contacted.
+
+    Raises:
+        InputError: with the kinds that ``target`` can be reached by.
+    """
+    kind, _, rest = address.partition(":")
+    if kind == "serial":
+        from edgedeploy.targets.transports.serial import SerialLine
+
+        SerialLine.read_address(rest)
+    else:
+        open_transport(address)
+    if kind not in kinds:
+        forms = {"local": "local", "ssh": "ssh:USER@HOST[:PORT]", "adb": "adb:SERIAL", "serial": "serial:PORT[@BAUD]"}
+        raise InputError(
+            f"{target} cannot be reached by {kind}.",
+            found=repr(address),
+            remedy=f"Write --device {' or '.join(forms.get(item, item) for item in kinds)}.",
+        )
 
 
 def _unknown(address: str) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from types import TracebackType
 from typing import Any
@@ -44,14 +45,19 @@ class SerialLine:
     @classmethod
     def parse(cls, address: str) -> SerialLine:
         """Open ``PORT`` or ``PORT@BAUD``; `InputError` where it cannot be read."""
+        return cls(*cls.read_address(address))
+
+    @staticmethod
+    def read_address(address: str) -> tuple[str, int]:
+        """Port and baud rate of ``PORT`` or ``PORT@BAUD``; nothing is opened. `InputError` where it cannot be read."""
         port, at, baud = address.partition("@")
-        if not port or (at and not (baud.isdigit() and int(baud) > 0)):
+        if not port or not port.isprintable() or (at and re.fullmatch("[1-9][0-9]{0,8}", baud) is None):
             raise InputError(
                 "The serial address of the board cannot be read.",
                 found=repr(address),
                 remedy="Write serial:PORT or serial:PORT@BAUD, as in serial:/dev/ttyACM0@115200.",
             )
-        return cls(port, int(baud) if at else DEFAULT_BAUD)
+        return port, int(baud) if at else DEFAULT_BAUD
 
     def write(self, data: bytes) -> None:
         """Send bytes; `ToolFailedError` where the board is gone or takes none for 10 s."""

@@ -168,7 +168,7 @@ def test_unknown_options_and_values_list_the_choices(tmp_path):
     profile = load_profile("snapdragon888")
     with pytest.raises(InputError) as caught:
         settings_of(profile, {"speed": "max"})
-    assert all(option in caught.value.remedy for option in OPTIONS)
+    assert all(option.key in caught.value.remedy for option in OPTIONS)
     for options in ({"io": "int4"}, {"toolchain": "magic"}, {"vtcm_mb": "lots"}, {"simulator_samples": "-1"}):
         with pytest.raises(InputError):
             settings_of(profile, options)
