@@ -22,7 +22,7 @@ from edgedeploy.prepare import Plan, Prepared, plan, prepare, with_recorded_data
 from edgedeploy.progress import NoProgress, Progress
 from edgedeploy.request import DeployRequest
 from edgedeploy.sandbox.channel import Channel
-from edgedeploy.sandbox.confine import Job, WorkerCrashError, confined
+from edgedeploy.sandbox.confine import Job, confined
 from edgedeploy.sandbox.limits import NO_LIMITS, Limits, limits_for
 from edgedeploy.stages import Stages, peak_memory_mb
 from edgedeploy.trial import Trial, choose, records
@@ -174,11 +174,10 @@ def _run(chosen: Plan, results: list[TargetResult], progress: Progress) -> None:
             except ToolFailedError as error:
                 # A vendor's tool took the worker with it: its target is lost, the others get a worker of their own.
                 results.append(TargetResult(waiting.pop(0).name, error.exit_code, error=error))
-            except (EdgeDeployError, WorkerCrashError) as error:
+            except EdgeDeployError as error:
                 if not results:
                     raise
-                known = error if isinstance(error, EdgeDeployError) else CrashError.of(error)
-                results += [TargetResult(profile.name, known.exit_code, error=known) for profile in waiting]
+                results += [TargetResult(profile.name, error.exit_code, error=error) for profile in waiting]
                 break
 
 

@@ -132,7 +132,7 @@ def _need_inputs(path: Path, what: str, options: LoadOptions) -> Sequence[Tensor
     if not options.inputs:
         raise InputError(
             f"{what} carries no input shapes, and none were given for {str(path)!r}.",
-            remedy="Give them in the order of forward(): --input x:1x3x224x224:float32 (or inputs in deploy.toml, under [model]).",
+            remedy="Give them in the order of forward(): --input x:1x3x224x224:float32 (or [model] inputs).",
         )
     return options.inputs
 
