@@ -22,7 +22,7 @@ from cost_model_protocols import by_core_and_clock, known_stack, two_way, unknow
 from scipy.optimize import least_squares, nnls
 from scipy.stats import spearmanr
 
-from edgedeploy.targets.cost.precision import INT8
+from edgedeploy.precision import INT8
 
 #: What was asked of each family: (leave-one-model-out, leave-one-family-out), median / 90th percentile, %.
 GOALS = {

@@ -11,7 +11,7 @@ from cost_model_more_networks import MORE
 from cost_model_networks import NETWORKS, hub
 from cost_model_rows import Row, cpu_rows, gpu_rows, hub_rows, iphone_rows, jetson_rows, tiny_rows
 
-from edgedeploy.targets.cost.precision import FLOAT16, FLOAT32, INT8, INT16
+from edgedeploy.precision import FLOAT16, FLOAT32, INT8, INT16
 
 #: Devices whose published coverage is thin because networks that do not compile cleanly were dropped.
 _THIN = {"float": {"qcs6490"}, "w8a8": set(), "w8a16": set()}

@@ -18,11 +18,11 @@ from cost_model_rows import Row
 from scipy.optimize import least_squares
 
 from edgedeploy.device_profiles.schema import LatencyCoefficients
+from edgedeploy.precision import Precision
 from edgedeploy.targets.cost.forms import FORMS
 from edgedeploy.targets.cost.latency import layer_times
 from edgedeploy.targets.cost.layers import layers
 from edgedeploy.targets.cost.peers import Peers, correction, groups, position
-from edgedeploy.targets.cost.precision import Precision
 from edgedeploy.targets.cost.work import work
 
 NAMES = (

@@ -101,7 +101,7 @@ def _judge(
     )
     measured = {figure.name: figure for figure in artefact.figures}
     measured.update({figure.name: figure for figure in result.figures})
-    figures = fill_estimates(prepared.graph_for(profile), profile, artefact.scheme, tuple(measured.values()))
+    figures = fill_estimates(prepared.graph_for(profile), profile, artefact.precision, tuple(measured.values()))
     quality = judge_quality(
         profile.quality,
         comparisons,
@@ -118,9 +118,10 @@ def _explained(
     prepared: Prepared, profile: DeviceProfile, artefact: Artefact, result: RunResult, figures: tuple[Figure, ...]
 ) -> RunResult:
     """Add where the time goes, layer by layer, where the latency is an estimate."""
-    if not any(item.name == "latency_ms" and item.evidence is Evidence.ESTIMATE for item in figures):
+    estimated = any(item.name == "latency_ms" and item.evidence is Evidence.ESTIMATE for item in figures)
+    if not estimated or artefact.precision is None:
         return result
-    explained = explain(prepared.graph_for(profile).facts, profile, artefact.scheme)
+    explained = explain(prepared.graph_for(profile).facts, profile, artefact.precision)
     rows = [
         {"layer": item.name, "kind": item.kind, "us": round(item.latency_us, 2), "share": round(item.share, 3),
          "bound": item.bound}

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgedeploy.errors import InputError
 from edgedeploy.judge import Verdict, judge_budgets
-from edgedeploy.targets.cost import Estimate, explain
+from edgedeploy.precision import FLOAT16, FLOAT32, Precision
+from edgedeploy.targets.cost import Estimate, explain, precision_of
 
 if TYPE_CHECKING:
     from edgedeploy.device_profiles.schema import DeviceProfile
@@ -54,30 +55,48 @@ def estimate_graph(
         rate_per_s: inferences a second, for power.
 
     Raises:
-        InputError: a shape is not known, or the rate is not positive.
+        InputError: a shape or the precision is not known, or the rate is not positive.
     """
     if rate_per_s is not None and not 0 < rate_per_s < float("inf"):
         raise InputError(f"A rate of {rate_per_s:g} inferences a second makes no sense.", remedy="Give one above 0.")
-    scheme = precision or profile.quantization.scheme or "float32"
-    found = explain(graph.facts, profile, scheme, rate_per_s=rate_per_s)
+    arithmetic = precision_of(precision) if precision else profile_precision(profile)
+    found = explain(graph.facts, profile, arithmetic, rate_per_s=rate_per_s)
     budgets = {key: budget for key, budget in profile.budget.items() if key in _BUDGETS}
     verdicts = judge_budgets(profile.model_copy(update={"budget": budgets}), found.figures)
     return TargetEstimate(found, verdicts, _advice(graph, profile, found))
 
 
-def plan_estimate(model: Path, targets: Sequence[str], **loading: Any) -> Plan:
+def profile_precision(profile: DeviceProfile) -> Precision:
+    """The arithmetic that a profile's scheme stands for.
+
+    The Neural Engine computes in float16 in whatever format weights are stored.
+
+    Raises:
+        InputError: a scheme of a third party's backend.
+    """
+    scheme = profile.quantization.scheme or FLOAT32.name
+    if profile.cost is not None and profile.cost.form == "ane":
+        return FLOAT32 if scheme == FLOAT32.name else FLOAT16
+    return precision_of(scheme)
+
+
+def plan_estimate(model: Path, targets: Sequence[str], *, precision: str = "", **loading: Any) -> Plan:
     """Check an estimate's model, deploy.toml and targets before anything is loaded.
 
     Args:
         model: a model file, or a bundle that carries its graph as ONNX.
+        precision: of `estimate_graph`.
         **loading: the fields of `DeployRequest` that say how the model is loaded.
 
     Raises:
-        InputError: no such file, a bundle whose artefact is not ONNX, a mistake in deploy.toml, or no target.
+        InputError: no such file, a bundle whose artefact is not ONNX, an unknown precision, a mistake in deploy.toml,
+            or no target.
     """
     from edgedeploy.prepare import plan
     from edgedeploy.request import DeployRequest
 
+    if precision:
+        precision_of(precision)
     return plan(
         DeployRequest(model=_bundled_model(model) if model.is_dir() else model, targets=tuple(targets), **loading)
     )
@@ -159,7 +178,7 @@ def _advice(graph: Graph, profile: DeviceProfile, found: Estimate) -> tuple[str,
     if profile.cost:
         for other in profile.cost.latency:
             if other != found.precision:
-                value = explain(graph.facts, profile, other).figure("latency_ms")
+                value = explain(graph.facts, profile, precision_of(other)).figure("latency_ms")
                 if value is not None and value.value is not None and value.value < latency.value:
                     lines.append(f"in {other} it would take {value.value:.3g} ms")
     return tuple(lines)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgedeploy.evidence import Evidence, Figure
+from edgedeploy.precision import Precision
 from edgedeploy.progress import NoProgress, Progress
 from edgedeploy.tensors import Contract
 
@@ -55,6 +56,7 @@ class Artefact:
         emulation: a Q/DQ or float ONNX file, relative to ``folder``, with the same numerics, where there is one.
         unstable: bytes that differ between two identical runs, by file: why.
         data_free: made without any calibration data.
+        precision: the arithmetic it does; without it the cost model says nothing of the artefact.
     """
 
     candidate: str
@@ -67,6 +69,7 @@ class Artefact:
     emulation: Path | None = None
     unstable: Mapping[str, str] = field(default_factory=dict)
     data_free: bool = False
+    precision: Precision | None = None
 
     @property
     def path(self) -> Path:

@@ -34,6 +34,7 @@ LAYERS = {
     "edgedeploy.tensors": 0,
     "edgedeploy.untrusted": 0,
     "edgedeploy.plain_text": 0,
+    "edgedeploy.precision": 0,
     "edgedeploy.version": 0,
 }
 

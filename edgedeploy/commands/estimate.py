@@ -41,7 +41,7 @@ def command(
 
     rate_per_s = parse_rate(rate)
     picture_file(plot)
-    chosen = plan_estimate(model, names_in(targets), **loading)
+    chosen = plan_estimate(model, names_in(targets), precision=precision, **loading)
     profiles, graph = chosen.profiles, captured(chosen)
     found = [estimate_graph(graph, profile, precision=precision, rate_per_s=rate_per_s) for profile in profiles]
     if plot is not None:

@@ -14,6 +14,7 @@ import numpy as np
 from edgedeploy.errors import EdgeDeployError, InputError, UnsupportedOpError
 from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.interfaces import Artefact, ExportContext, Selection
+from edgedeploy.precision import FLOAT16, FLOAT32, INT8, Precision
 from edgedeploy.targets.coreml.feeds import feed
 from edgedeploy.tensors import Contract
 
@@ -228,6 +229,7 @@ def _artefact(
         figures=(Figure("size_mb", package.size_bytes / 1e6, Evidence.ARTEFACT, how="all files of the package"),),
         details=details,
         data_free=options.activations == "int8" and context.calibration.data_free,
+        precision=_precision(options),
     )
     for name, code in integration_files(artefact, context.model.name).items():
         (folder / name).write_text(code, encoding="utf-8")
@@ -238,6 +240,13 @@ def _scheme(options: CoreMlOptions) -> str:
     if options.activations == "int8":
         return f"w{options.weights}-a{options.activations}"
     return options.weights if options.weights.startswith("float") else f"float16-{options.weights}-weights"
+
+
+def _precision(options: CoreMlOptions) -> Precision:
+    """The arithmetic; weights stored in fewer bits than they are computed in are read as they are computed."""
+    if options.activations == "int8":
+        return INT8
+    return FLOAT32 if options.weights == "float32" else FLOAT16
 
 
 def _image_details(options: CoreMlOptions) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from edgedeploy.exporters.onnxruntime.stem import pad_stem_channels
 from edgedeploy.exporters.onnxruntime.weight_only import ACCURACY_LEVEL, BLOCK_SIZE, quantize_weights
 from edgedeploy.graph.graph import Graph
 from edgedeploy.interfaces import Artefact, ExportContext, Json, Selection
+from edgedeploy.precision import DYNAMIC_INT8, FLOAT32, INT8, WEIGHT_ONLY_4, WEIGHT_ONLY_8, Precision
 from edgedeploy.tensors import Contract, PortSpec, TensorSpec
 
 
@@ -99,7 +100,7 @@ class _Making:
         folder = context.work_dir / name
         folder.mkdir(parents=True)
         path = folder / f"{context.model.name}.onnx"
-        model, label, details = self._model(name)
+        model, label, precision, details = self._model(name)
         write(model, context.graph, path)
         return Artefact(
             candidate=name,
@@ -115,30 +116,31 @@ class _Making:
                 "not_offered": {other: why for other, why in self.offered.items() if why},
             },
             data_free=context.calibration.data_free,
+            precision=precision,
         )
 
-    def _model(self, name: str) -> tuple[onnx.ModelProto, str, dict[str, Json]]:
-        """The model of one candidate, its scheme's name, and what is special about it."""
+    def _model(self, name: str) -> tuple[onnx.ModelProto, str, Precision, dict[str, Json]]:
+        """The model of one candidate, its scheme's name, its arithmetic, and what is special about it."""
         graph, scheme = self.context.graph, self.scheme
         if name in (offers.STATIC, offers.MIXED):
             quantized, integers = self._quantized(mixed=name == offers.MIXED)
-            return quantized, scheme.name, integers
+            return quantized, scheme.name, INT8, integers
         model = gemm_to_matmul(graph.model)
         details: dict[str, Json] = {
             "vectorized_layer_norms": vectorize_layer_norms(model, _specs(graph)),
             "fusion": "by ONNX Runtime when it loads the file (extended optimizations)",
         }
         if name == offers.FLOAT:
-            return model, "float32", details
+            return model, "float32", FLOAT32, details
         if name == offers.WEIGHT_ONLY_4:
             details |= {"weights": "int4", "block_size": BLOCK_SIZE, "accuracy_level": ACCURACY_LEVEL}
-            return quantize_weights(model, 4), "weight-only-int4", details
+            return quantize_weights(model, 4), "weight-only-int4", WEIGHT_ONLY_4, details
         details["int8_embeddings"] = quantize_embeddings(model)
         if name == offers.WEIGHT_ONLY_8:
             details |= {"weights": "int8", "block_size": BLOCK_SIZE, "accuracy_level": ACCURACY_LEVEL}
-            return quantize_weights(model, 8), "weight-only-int8", details
+            return quantize_weights(model, 8), "weight-only-int8", WEIGHT_ONLY_8, details
         details |= {"activations": "uint8 at run time", "weights": "int8", "weight_range": _span(scheme)}
-        return quantize_dynamically(model, scheme), f"{scheme.name}-dynamic", details
+        return quantize_dynamically(model, scheme), f"{scheme.name}-dynamic", DYNAMIC_INT8, details
 
     def _quantized(self, *, mixed: bool) -> tuple[onnx.ModelProto, dict[str, Json]]:
         """The static candidate, or the one with some layers float."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgedeploy.calibration.schemes import QNN_A16W8
 from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.exporters.snpe.android.write import write_android
 from edgedeploy.exporters.snpe.boundary import Boundary
@@ -17,6 +18,7 @@ from edgedeploy.exporters.snpe.readback import ReadBack
 from edgedeploy.exporters.snpe.settings import Settings
 from edgedeploy.exporters.snpe.target_proof import TargetProof
 from edgedeploy.interfaces import Artefact
+from edgedeploy.precision import INT8, INT16
 from edgedeploy.tensors import Contract, PortSpec
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ def collect(
         emulation=EMULATION,
         unstable=UNSTABLE if main == DLC else {},
         data_free=data_free,
+        precision=INT16 if built.scheme == QNN_A16W8.name else INT8,
     )
 
 

@@ -37,6 +37,8 @@ from edgedeploy.exporters.tensorrt.report import describe_gate, describe_size
 from edgedeploy.exporters.tensorrt.settings import Settings, read_settings
 from edgedeploy.exporters.tensorrt.size import estimate_engine_size
 from edgedeploy.interfaces import Artefact, ExportContext, Json, Selection
+from edgedeploy.precision import FLOAT16 as HALF
+from edgedeploy.precision import INT8
 from edgedeploy.tensors import Contract, PortSpec, TensorSpec
 
 if TYPE_CHECKING:
@@ -223,6 +225,7 @@ class _Export:
             details=details,
             emulation=Path(emulation),
             data_free=int8 and self.context.calibration.data_free,
+            precision=INT8 if int8 else HALF,
         )
 
     def _broken_promises(self, made: _Made, placement: Placement) -> list[str]:

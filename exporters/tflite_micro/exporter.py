@@ -27,6 +27,7 @@ from edgedeploy.exporters.tflite_micro.schemes import CANDIDATES, scheme_of
 from edgedeploy.exporters.tflite_micro.vela import VelaResult, compile_for_npu
 from edgedeploy.exporters.tflite_micro.writer import WrittenModel, write_tflite
 from edgedeploy.interfaces import Artefact, ExportContext, Json, Rejection, Selection
+from edgedeploy.precision import INT8, INT16
 
 if TYPE_CHECKING:
     from edgedeploy.calibration.session import Calibration
@@ -139,6 +140,7 @@ class TfliteMicroExporter:
                 **_details(written, firmware, vela),
             },
             data_free=context.calibration.data_free,
+            precision=INT8 if scheme.activation.bits == 8 else INT16,
         )
 
     def _compiled(self, context: ExportContext, folder: Path) -> VelaResult | None:

@@ -6,5 +6,6 @@ The layers are the captured graph's ops after fusion (`layers`), their work depe
 
 from edgedeploy.targets.cost.estimate import Estimate, LayerCost, estimate, explain
 from edgedeploy.targets.cost.fill import fill_estimates
+from edgedeploy.targets.cost.precision import PRECISIONS, precision_of
 
-__all__ = ["Estimate", "LayerCost", "estimate", "explain", "fill_estimates"]
+__all__ = ["PRECISIONS", "Estimate", "LayerCost", "estimate", "explain", "fill_estimates", "precision_of"]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from edgedeploy.errors import InputError
 from edgedeploy.evidence import Evidence, Figure
+from edgedeploy.precision import Precision
 from edgedeploy.targets.cost.energy import energy_figures
 from edgedeploy.targets.cost.forms import FORMS
 from edgedeploy.targets.cost.latency import layer_times
 from edgedeploy.targets.cost.layers import Kind, layers
 from edgedeploy.targets.cost.memory import peak_activation_elements
 from edgedeploy.targets.cost.peers import correction, groups, load_peers, position
-from edgedeploy.targets.cost.precision import Precision, precision_of
 from edgedeploy.targets.cost.work import boundary, work
 
 if TYPE_CHECKING:
@@ -78,28 +78,27 @@ class Estimate:
 
 
 def estimate(
-    facts: Sequence[OpFacts], profile: DeviceProfile, precision: str, *, rate_per_s: float | None = None
+    facts: Sequence[OpFacts], profile: DeviceProfile, arithmetic: Precision, *, rate_per_s: float | None = None
 ) -> tuple[Figure, ...]:
     """Estimate latency, energy, power, memory and traffic of one inference.
 
     Args:
         facts: of a graph whose shapes are static but for a batch axis, which counts as 1.
         profile: the device; without coefficients for this precision it gets no latency, never an invented one.
-        precision: an artefact's scheme ("float32", "qnn-a8w8", "tflite" ...).
+        arithmetic: the artefact's; `edgedeploy.targets.cost.precision_of` gives that of a name.
         rate_per_s: inferences a second for ``power_mw``; back to back where ``None``.
 
     Raises:
         InputError: a dimension other than the batch is not known.
     """
-    return explain(facts, profile, precision, rate_per_s=rate_per_s).figures
+    return explain(facts, profile, arithmetic, rate_per_s=rate_per_s).figures
 
 
 def explain(
-    facts: Sequence[OpFacts], profile: DeviceProfile, precision: str, *, rate_per_s: float | None = None
+    facts: Sequence[OpFacts], profile: DeviceProfile, arithmetic: Precision, *, rate_per_s: float | None = None
 ) -> Estimate:
     """Like `estimate`, with the time of every layer."""
     _require_static(facts)
-    arithmetic = precision_of(precision)
     executed = layers(facts)
     unknown = tuple(sorted({op for layer in executed if layer.kind is Kind.OTHER for op in layer.ops[:1]}))
     moved = [(layer.inputs + layer.outputs) * arithmetic.activation_bytes + layer.weights * arithmetic.weight_bytes

@@ -12,20 +12,23 @@ from edgedeploy.targets.cost.estimate import estimate
 if TYPE_CHECKING:
     from edgedeploy.device_profiles.schema import DeviceProfile
     from edgedeploy.graph.graph import Graph
+    from edgedeploy.precision import Precision
 
 
-def fill_estimates(graph: Graph, profile: DeviceProfile, scheme: str, figures: Sequence[Figure]) -> tuple[Figure, ...]:
+def fill_estimates(
+    graph: Graph, profile: DeviceProfile, arithmetic: Precision | None, figures: Sequence[Figure]
+) -> tuple[Figure, ...]:
     """Return ``figures`` with estimates for what nobody measured; a graph that cannot be estimated adds nothing.
 
-    Neither does a profile without cost coefficients.
+    Neither does a profile without cost coefficients, nor an artefact that does not say how it computes (``None``).
     """
     from edgedeploy.graph.batch import fixed_batch
 
-    if profile.cost is None:
+    if profile.cost is None or arithmetic is None:
         return tuple(figures)
     try:
         static = graph if all(spec.is_static for spec in graph.inputs) else fixed_batch(graph)
-        estimated = estimate(static.facts, profile, scheme)
+        estimated = estimate(static.facts, profile, arithmetic)
     except InputError:
         return tuple(figures)
     known = {figure.name for figure in figures if figure.evidence is not Evidence.NONE}

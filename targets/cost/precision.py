@@ -1,49 +1,27 @@
-"""From an artefact's scheme to the arithmetic the device does."""
+"""From a name that a user or a profile gives to the arithmetic that it stands for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from edgedeploy.calibration.schemes import SCHEMES
+from edgedeploy.errors import InputError
+from edgedeploy.plain_text import printable
+from edgedeploy.precision import FLOAT16, FLOAT32, INT8, INT16, Precision
+
+#: Names of `--precision` and of a profile's scheme: the arithmetic itself, or a quantization scheme.
+PRECISIONS: dict[str, Precision] = {
+    **{precision.name: precision for precision in (FLOAT32, FLOAT16, INT8, INT16)},
+    **{name: INT8 if scheme.activation.bits == 8 else INT16 for name, scheme in SCHEMES.items()},
+}
 
 
-@dataclass(frozen=True)
-class Precision:
-    """Bytes of an activation and of a weight; ``name`` is the key in a profile's ``[cost.latency]``."""
+def precision_of(name: str) -> Precision:
+    """The arithmetic of a name ("qnn-a16w8" → int16).
 
-    name: str
-    activation_bytes: float
-    weight_bytes: float
-
-    @property
-    def is_integer(self) -> bool:
-        """True where activations are integers."""
-        return self.name in ("int8", "int16")
-
-
-FLOAT32 = Precision("float32", 4, 4)
-FLOAT16 = Precision("float16", 2, 2)
-INT8 = Precision("int8", 1, 1)
-INT16 = Precision("int16", 2, 1)
-
-#: Parts of scheme names, first match wins: 16-bit activations before the plain 8-bit schemes that share a prefix.
-_SCHEMES: tuple[tuple[str, Precision], ...] = (
-    ("float32", FLOAT32),
-    ("fp32", FLOAT32),
-    ("float16", FLOAT16),
-    ("fp16", FLOAT16),
-    ("a16", INT16),
-    ("int16", INT16),
-    ("a8w8", INT8),
-    ("int8", INT8),
-    ("tflite", INT8),
-    ("tensorrt", INT8),
-    ("onnxruntime", INT8),
-)
-
-
-def precision_of(scheme: str) -> Precision:
-    """The arithmetic of a scheme ("qnn-a16w8" → int16); an unknown name counts as float32, the slowest.
-
-    Weights stored in fewer bits than they are computed in ("palettized") are read as they are computed.
+    Raises:
+        InputError: a name that stands for none, with the known ones.
     """
-    lower = scheme.lower()
-    return next((precision for part, precision in _SCHEMES if part in lower), FLOAT32)
+    if name not in PRECISIONS:
+        raise InputError(
+            f"There is no precision {printable(name, limit=200)!r}.", remedy=f"Choose one of: {', '.join(PRECISIONS)}."
+        )
+    return PRECISIONS[name]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgedeploy.precision import Precision
 from edgedeploy.targets.cost.forms import Form
 from edgedeploy.targets.cost.layers import Kind, Layer
-from edgedeploy.targets.cost.precision import Precision
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

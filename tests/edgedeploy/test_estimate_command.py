@@ -61,6 +61,7 @@ def test_python_takes_a_file_or_a_captured_graph(digits_onnx):
         (("-t", "iphone12", "--rate", "fast"), "not a rate"),
         (("-t", "iphone12", "--rate", "-3/s"), "not a rate"),
         (("-t", "iphone12", "--plot", "time.exe"), ".png"),
+        (("-t", "iphone12", "--precision", "floot16"), "qnn-a16w8"),
         (("-t", "jetson-nano", "--plot", "time.png"), "nothing to draw"),
     ],
 )

@@ -9,7 +9,7 @@ from edgedeploy.errors import InputError
 from edgedeploy.evidence import Evidence, Figure, unknown
 from edgedeploy.graph.facts import op_facts
 from edgedeploy.graph.graph import graph_from_onnx
-from edgedeploy.targets.cost import estimate, explain, fill_estimates
+from edgedeploy.targets.cost import estimate, explain, fill_estimates, precision_of
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def graph():
 
 
 def figures(graph, target, scheme, **options):
-    return {item.name: item for item in estimate(graph.facts, load_profile(target), scheme, **options)}
+    return {item.name: item for item in estimate(graph.facts, load_profile(target), precision_of(scheme), **options)}
 
 
 def test_every_figure_is_an_estimate_with_its_band(graph):
@@ -30,7 +30,7 @@ def test_every_figure_is_an_estimate_with_its_band(graph):
 
 
 def test_layers_and_overhead_add_up_to_the_latency(graph):
-    found = explain(graph.facts, load_profile("stm32l4r5"), "tflite")
+    found = explain(graph.facts, load_profile("stm32l4r5"), precision_of("tflite"))
     total = sum(layer.latency_us for layer in found.layers) + found.overhead_us
     assert total / 1e3 == pytest.approx(found.figure("latency_ms").value)
     assert found.top(2)[0].latency_us >= found.top(2)[1].latency_us
@@ -42,7 +42,7 @@ def test_a_hundred_ops_take_less_than_20_ms(graph):
     times = []
     for _ in range(5):
         start = time.process_time()
-        estimate(facts, profile, "qnn-a8w8")
+        estimate(facts, profile, precision_of("qnn-a8w8"))
         times.append(time.process_time() - start)
     assert min(times) < 0.020
 
@@ -67,18 +67,18 @@ def test_integers_are_faster_than_float_on_the_same_npu():
 def test_a_device_without_measurements_gets_no_latency(graph):
     profile = load_profile("jetson-nano")
     assert profile.cost is None
-    found = explain(graph.facts, profile, "tensorrt")
+    found = explain(graph.facts, profile, precision_of("tensorrt"))
     assert found.figure("latency_ms") is None and found.layers == ()
     assert "no published measurements" in found.status
 
 
 def test_an_ethos_u_leaves_its_latency_to_vela(graph):
-    found = explain(graph.facts, load_profile("cortex-m55-ethos-u55-128"), "tflite")
+    found = explain(graph.facts, load_profile("cortex-m55-ethos-u55-128"), precision_of("tflite"))
     assert found.figure("latency_ms") is None and "Vela" in found.status
 
 
 def test_a_precision_without_coefficients_gets_no_latency(graph):
-    found = explain(graph.facts, load_profile("snapdragon888"), "float16")
+    found = explain(graph.facts, load_profile("snapdragon888"), precision_of("float16"))
     assert found.figure("latency_ms") is None
     assert "no coefficients for float16" in found.status
 
@@ -100,13 +100,13 @@ def test_an_open_axis_beyond_the_batch_is_refused():
     nodes = [helper.make_node("Relu", ["x"], ["y"])]
     facts = op_facts(graphs.model(nodes, {"x": [1, "length"]}, {"y": [1, "length"]}))
     with pytest.raises(InputError, match="shapes are not known"):
-        estimate(facts, load_profile("snapdragon888"), "qnn-a8w8")
+        estimate(facts, load_profile("snapdragon888"), precision_of("qnn-a8w8"))
 
 
 def test_an_unknown_op_is_counted_and_named():
     nodes = [helper.make_node("Hardmax", ["x"], ["y"], axis=1)]
     facts = graph_from_onnx(graphs.model(nodes, {"x": [1, 8, 4, 4]}, {"y": [1, 8, 4, 4]})).facts
-    found = explain(facts, load_profile("snapdragon888"), "qnn-a8w8")
+    found = explain(facts, load_profile("snapdragon888"), precision_of("qnn-a8w8"))
     assert found.unknown_ops == ("Hardmax",)
     assert "Hardmax" in found.figure("latency_ms").how
     assert found.layers[0].bound == "memory" and found.layers[0].latency_us > 0
@@ -115,14 +115,18 @@ def test_an_unknown_op_is_counted_and_named():
 def test_only_what_nobody_measured_is_filled_in(graph):
     measured = Figure("ram_kb", 12.0, Evidence.SIMULATOR)
     given = (Figure("size_mb", 1.0, Evidence.ARTEFACT), unknown("latency_ms", "no board"), measured)
-    found = {item.name: item for item in fill_estimates(graph, load_profile("stm32l4r5"), "tflite", given)}
+    found = {
+        item.name: item for item in fill_estimates(graph, load_profile("stm32l4r5"), precision_of("tflite"), given)
+    }
     assert found["ram_kb"] is measured and found["size_mb"] is given[0]
     assert found["latency_ms"].evidence is Evidence.ESTIMATE
 
 
 def test_nothing_is_filled_in_where_nothing_was_fitted(graph):
     given = (unknown("latency_ms", "no board"),)
-    assert fill_estimates(graph, load_profile("jetson-nano"), "tensorrt", given) == given
+    assert fill_estimates(graph, load_profile("jetson-nano"), precision_of("tensorrt"), given) == given
+    # An artefact that does not say how it computes gets no estimate from its scheme's name.
+    assert fill_estimates(graph, load_profile("stm32l4r5"), None, given) == given
 
 
 COST = """

@@ -2,6 +2,7 @@ import cost_graphs as graphs
 import pytest
 from onnx import helper
 
+from edgedeploy.errors import InputError
 from edgedeploy.graph.graph import graph_from_onnx
 from edgedeploy.targets.cost.layers import Kind, layers
 from edgedeploy.targets.cost.memory import peak_activation_elements
@@ -91,11 +92,17 @@ def test_peak_memory_of_a_chain_is_its_widest_pair():
         ("qnn-a16w8", "int16"),
         ("onnxruntime-x86-reduced", "int8"),
         ("tensorrt", "int8"),
-        ("something else", "float32"),
     ],
 )
 def test_a_scheme_names_its_arithmetic(scheme, name):
     assert precision_of(scheme).name == name
+
+
+@pytest.mark.parametrize("name", ["something else", "floot16", "fp16", "int8x", "my-int8-scheme", "\x1b]0;x"])
+def test_nothing_is_guessed_from_a_name(name):
+    with pytest.raises(InputError, match="float16") as caught:
+        precision_of(name)
+    assert "\x1b" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("perm", "kind"), [([0, 2, 3, 1], Kind.LAYOUT), ([0, 1, 3, 2], Kind.PERMUTE)])

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 from edgedeploy.device_profiles.schema import LatencyCoefficients
+from edgedeploy.precision import FLOAT16, INT8
 from edgedeploy.targets.cost.forms import FORMS
 from edgedeploy.targets.cost.latency import layer_times
 from edgedeploy.targets.cost.layers import layers
 from edgedeploy.targets.cost.peers import Peers, correction, groups, load_peers, position
-from edgedeploy.targets.cost.precision import FLOAT16, INT8
 from edgedeploy.targets.cost.work import work
 
 RATES = LatencyCoefficients(fixed_us=50, compute_gmacs_s=5000, memory_gb_s=40, vector_gb_s=100, op_us=1, band90=2)

@@ -5,10 +5,10 @@ import pytest
 from onnx import helper
 
 from edgedeploy.graph.facts import op_facts
+from edgedeploy.precision import FLOAT32, INT8
 from edgedeploy.targets.cost.forms import FORMS
 from edgedeploy.targets.cost.latency import layer_times
 from edgedeploy.targets.cost.layers import layers
-from edgedeploy.targets.cost.precision import FLOAT32, INT8
 from edgedeploy.targets.cost.work import work
 
 SIDE = 16
