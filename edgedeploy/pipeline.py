@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedeploy.backends import backend
-from edgedeploy.bundle.folder import move_into_place, work_folder
+from edgedeploy.bundle.faults import fault
+from edgedeploy.bundle.folder import work_folder
 from edgedeploy.bundle.lock import Lock, find_lock, lock_key
+from edgedeploy.bundle.place import check_replaceable, move_into_place, remove_outdated
 from edgedeploy.bundle.write import BundleParts, write_bundle
 from edgedeploy.candidates import try_candidates
 from edgedeploy.command_check import check_places
@@ -128,6 +130,8 @@ def run(request: DeployRequest, progress: Progress | None = None) -> DeployResul
     results: list[TargetResult] = []
     chosen = plan(request)
     check_places(request)
+    for place in _places(chosen):
+        check_replaceable(place)
     before = _standing(chosen)
     try:
         _run(chosen, results, progress)
@@ -137,15 +141,22 @@ def run(request: DeployRequest, progress: Progress | None = None) -> DeployResul
     return DeployResult(tuple(results))
 
 
+def _places(chosen: Plan) -> list[Path]:
+    """Every name that a bundle of this run may take."""
+    return [_place(profile.name, code, chosen.request.output) for profile in chosen.profiles for code in _SUFFIX]
+
+
+def _place(target: str, code: ExitCode, output: Path) -> Path:
+    return output / (target + _SUFFIX[code])
+
+
 def _standing(chosen: Plan) -> dict[Path, tuple[int, int]]:
     """Which folder stands under each name that a bundle of this run may take."""
     found = {}
-    for profile in chosen.profiles:
-        for suffix in _SUFFIX.values():
-            place = chosen.request.output / (profile.name + suffix)
-            with contextlib.suppress(OSError):
-                status = place.lstat()
-                found[place] = (status.st_dev, status.st_ino)
+    for place in _places(chosen):
+        with contextlib.suppress(OSError):
+            status = place.lstat()
+            found[place] = (status.st_dev, status.st_ino)
     return found
 
 
@@ -198,19 +209,22 @@ def make_bundles(arguments: tuple[Plan, Path], channel: Channel) -> None:
         except EdgeDeployError as error:
             result = TargetResult(profile.name, error.exit_code, error=error)
         except Exception as error:
-            result = TargetResult(profile.name, ExitCode.BUG, error=CrashError.of(error))
+            said = (fault(error, work_dir) if isinstance(error, OSError) else None) or CrashError.of(error)
+            result = TargetResult(profile.name, said.exit_code, error=said)
         channel.event(result.to_json())
 
 
 def _placed(result: TargetResult, name: str, output: Path, work_dir: Path) -> TargetResult:
-    """Move a finished bundle from the work folder to where its exit code belongs."""
+    """Move a finished bundle from the work folder to where its exit code belongs.
+
+    A full pass makes the failed bundles of earlier runs misleading: they go.
+    """
     if result.error is not None or result.target != name:
         return result
-    destination = output / name
-    place = destination.with_name(destination.name + _SUFFIX[result.exit_code])
+    place = _place(name, result.exit_code, output)
     move_into_place(work_dir / name / BUNDLE, place)
     if result.exit_code is ExitCode.OK:
-        _remove_outdated(destination)
+        remove_outdated([_place(name, code, output) for code in _SUFFIX if code is not ExitCode.OK], work_dir / name)
     return replace(result, bundle=place)
 
 
@@ -258,8 +272,7 @@ def _deploy_one(
     request = chosen.request
     entry = backend(profile.device.backend)
     exporter, runner = entry.load_exporter(), entry.load_runner()
-    destination = request.output / profile.name
-    lock, note = _lock(chosen, prepared, profile, destination)
+    lock, note = _lock(chosen, prepared, profile, _place(profile.name, ExitCode.OK, request.output))
     if note:
         channel.note(note)
     context = ExportContext(
@@ -314,14 +327,6 @@ def _lock(chosen: Plan, prepared: Prepared, profile: DeviceProfile, existing: Pa
         return None, ""
     key = _lock_key(chosen, prepared, profile)
     return find_lock(chosen.request.lock, chosen.request.model.parent, existing, key)
-
-
-def _remove_outdated(destination: Path) -> None:
-    """A full pass makes the failed bundles of earlier runs misleading."""
-    import shutil
-
-    for suffix in (".failed", ".unverified"):
-        shutil.rmtree(destination.with_name(destination.name + suffix), ignore_errors=True)
 
 
 def _notes(trials: list[Trial], trial: Trial, selection: Selection) -> tuple[str, ...]:

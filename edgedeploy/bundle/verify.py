@@ -12,11 +12,12 @@ import numpy as np
 from pydantic import ValidationError
 
 from edgedeploy.backends import backend
-from edgedeploy.bundle.folder import hash_tree, sha256_file
 from edgedeploy.bundle.golden import read_golden
 from edgedeploy.bundle.manifest import Manifest, Measurements, to_json
+from edgedeploy.bundle.place import MANIFEST
 from edgedeploy.bundle.report import render_report
-from edgedeploy.bundle.write import ARTEFACT, GOLDEN, MANIFEST, MEASUREMENTS, REPORT, UNHASHED, measurement
+from edgedeploy.bundle.tree import hash_tree, sha256_file
+from edgedeploy.bundle.write import ARTEFACT, GOLDEN, MEASUREMENTS, REPORT, UNHASHED, measurement
 from edgedeploy.compare import compare
 from edgedeploy.device_profiles.loader import override
 from edgedeploy.device_profiles.schema import DeviceProfile

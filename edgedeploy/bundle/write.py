@@ -9,7 +9,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgedeploy.bundle.folder import hash_tree, sha256_file
 from edgedeploy.bundle.golden import write_golden
 from edgedeploy.bundle.lock import FILE_NAME as LOCK
 from edgedeploy.bundle.lock import Lock
@@ -28,7 +27,9 @@ from edgedeploy.bundle.manifest import (
 )
 from edgedeploy.bundle.picture import FILE_NAME as PICTURE
 from edgedeploy.bundle.picture import render_layers
+from edgedeploy.bundle.place import MANIFEST
 from edgedeploy.bundle.report import render_report
+from edgedeploy.bundle.tree import hash_tree, sha256_file
 from edgedeploy.calibration.dataset import Dataset
 from edgedeploy.device_profiles.schema import DeviceProfile
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from edgedeploy.trial import Trial
 
 ARTEFACT, GOLDEN = "artefact", "golden"
-MANIFEST, MEASUREMENTS, REPORT = "manifest.json", "measurements.json", "report.md"
+MEASUREMENTS, REPORT = "measurements.json", "report.md"
 
 #: Files that are not part of the reproducible digest.
 UNHASHED = (MANIFEST, MEASUREMENTS, REPORT)

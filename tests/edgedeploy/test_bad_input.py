@@ -256,7 +256,7 @@ STAGES = ["Checking data", "Capturing", "FP32 reference", "Calibrating", "host: 
 )
 def test_signals_leave_the_old_bundle(number, code, stage, deploy, model, tmp_path):
     """A real signal to a real process, in the middle of a stage."""
-    from edgedeploy.bundle.folder import hash_tree
+    from edgedeploy.bundle.tree import hash_tree
 
     out = tmp_path / "out"
     assert deploy("-t", "host", "-q", "-o", out, "--candidate", "static-qdq", model)[0] == 0

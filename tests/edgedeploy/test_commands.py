@@ -43,7 +43,7 @@ def test_verify_fails_where_the_model_computes_something_else(deploy, bundle):
     import onnx
     from onnx import numpy_helper
 
-    from edgedeploy.bundle.folder import sha256_file
+    from edgedeploy.bundle.tree import sha256_file
 
     path = bundle / "artefact" / "model.onnx"
     model = onnx.load(path)
@@ -63,7 +63,7 @@ def test_verify_fails_where_the_model_computes_something_else(deploy, bundle):
 
 
 def test_verify_on_a_device_appends_a_run_and_changes_nothing_else(deploy, bundle):
-    from edgedeploy.bundle.folder import hash_tree
+    from edgedeploy.bundle.tree import hash_tree
     from edgedeploy.bundle.write import UNHASHED
 
     before = hash_tree(bundle, exclude=UNHASHED[1:])

@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 
 from edgedeploy import deploy as deploy_api
-from edgedeploy.bundle.folder import hash_tree
 from edgedeploy.bundle.manifest import Manifest, Measurements
+from edgedeploy.bundle.tree import hash_tree
 from edgedeploy.bundle.write import UNHASHED
 from edgedeploy.errors import ExitCode
 from edgedeploy.progress import NoProgress
@@ -228,3 +228,14 @@ def test_velas_own_figures_pass_through_to_the_report(deploy, model, tmp_path):
     assert latency.evidence == "estimate" and latency.how.startswith("Vela's model")
     assert 1e8 < clock_hz < 1e9 and latency.low < latency.value < latency.high
     assert "Vela's model" in (bundle / "report.md").read_text()
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced(deploy, model, tmp_path):
+    """Refused before anything is loaded; what lies there stays."""
+    for name in ("host", "host.failed", "host.unverified"):
+        mine = tmp_path / name / "project" / name
+        mine.mkdir(parents=True)
+        (mine / "thesis.txt").write_text("three years of work")
+        code, _, error = deploy("-t", "host", "-o", mine.parent, model)
+        assert code == 2 and "no bundle of edgedeploy" in error, error
+        assert [path.name for path in mine.parent.rglob("*")] == [name, "thesis.txt"]
