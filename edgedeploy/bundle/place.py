@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edgedeploy.bundle.faults import fault
 from edgedeploy.errors import EdgeDeployError, InputError, ToolFailedError
-from edgedeploy.untrusted import read_json, shown
+from edgedeploy.untrusted import entries, read_json, shown
 
 MANIFEST = "manifest.json"
 
@@ -84,14 +84,18 @@ def move_into_place(source: Path, destination: Path) -> None:
     """Replace the folder ``destination`` by ``source``; whatever stops this in between, one of them is there whole.
 
     Both lie on one file system, ``source`` in a work folder of ours. The new bundle is on the disk, not only in memory,
-    before it takes the name. What it replaces is removed.
+    before it takes the name. What it replaces is removed. Nothing in ``source`` is believed: a model may have taken over
+    the process that made it.
 
     Raises:
         InputError: ``destination`` is no bundle of ours, or can't be replaced.
-        ToolFailedError: the disk fails, or ``source`` is gone.
+        ToolFailedError: the disk fails, or ``source`` is gone or no folder of plain files.
     """
     check_replaceable(destination)
     try:
+        source.lstat()
+        if not is_bundle(source):
+            raise ToolFailedError("The run left no bundle to move into place.", found=shown(source))
         _sync(source)
         old = _swap(source, destination)
     except OSError as error:
@@ -161,19 +165,16 @@ def _renameat2() -> Callable[..., int] | None:
 
 
 def _sync(folder: Path) -> None:
-    """Have every file and folder below ``folder`` written to the disk."""
-    for place, _, files in os.walk(folder, onerror=_raise):
-        for name in files:
-            _sync_one(Path(place, name))
-        _sync_one(Path(place))
-
-
-def _raise(error: OSError) -> None:
-    raise error
+    """Have every file and folder below ``folder`` written to the disk; refuse links, FIFOs and devices."""
+    for entry in entries(folder):
+        if not (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)):
+            raise ToolFailedError("The run made a bundle that is not all files and folders.", found=shown(entry.path))
+        _sync_one(Path(entry.path))
+    _sync_one(folder)
 
 
 def _sync_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -62,6 +62,23 @@ def test_what_is_no_bundle_is_not_replaced(tmp_path, there):
     assert sorted(str(path) for path in tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("made", ["link", "fifo", "linked folder"])
+def test_a_bundle_that_is_not_all_files_is_not_placed(tmp_path, made):
+    """A model that takes over the process that runs it must not get a link out of the bundle placed."""
+    old = write_bundle(tmp_path / "out" / "phone", "old")
+    with work_folder(tmp_path / "out") as work, pytest.raises(ToolFailedError):
+        new = write_bundle(work / "bundle", "new")
+        if made == "linked folder":
+            new = work / "link"
+            new.symlink_to(work / "bundle")
+        elif made == "link":
+            (new / "artefact" / "evil").symlink_to("/etc/passwd")
+        else:
+            os.mkfifo(new / "artefact" / "evil")
+        move_into_place(new, old)
+    assert bundle_text(old) == "old"
+
+
 def test_an_empty_folder_is_taken(tmp_path):
     (tmp_path / "phone").mkdir()
     with work_folder(tmp_path) as work:
