@@ -12,6 +12,7 @@ from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.graph.scores import score_outputs
 from edgedeploy.interfaces import Artefact, ExportContext, Exporter, Rejection, RunJob, Runner, RunResult, Selection
 from edgedeploy.judge import judge_budgets, judge_quality
+from edgedeploy.looped import NOT_RUN, Looped, run_loop
 from edgedeploy.prepare import Plan, Prepared
 from edgedeploy.stages import Stages
 from edgedeploy.targets.cost import explain, fill_estimates
@@ -73,7 +74,10 @@ def _try(chosen: Plan, prepared: Prepared, context: ExportContext, runner: Runne
         result = runner.run(artefact, job)
     except MissingToolError as error:
         result = RunResult({}, Evidence.NONE, notes=(str(error),))
-    return _judge(chosen, prepared, context.calibration, context.profile, artefact, result)
+    loop = None
+    if prepared.states.pairs:
+        loop = run_loop(runner, artefact, job, prepared.states.pairs) if result.outputs else Looped(why=NOT_RUN)
+    return _judge(chosen, prepared, context.calibration, context.profile, artefact, result, loop)
 
 
 def _judge(
@@ -83,35 +87,43 @@ def _judge(
     profile: DeviceProfile,
     artefact: Artefact,
     result: RunResult,
+    loop: Looped | None = None,
 ) -> Trial:
-    """Compare a run with the reference and judge every budget and gate."""
+    """Compare a run, and a loop where there are states, with the reference and judge every budget and gate."""
     metric = chosen.config.metric
     scores = score_outputs(prepared.graph.model)
     labels = labels_of(prepared.data.evaluation, metric.output, scores, tuple(prepared.reference))
     named = {*labels, metric.output} - {""} or set(scores)
+    axes = class_axes(prepared.reference, named, metric.kind)
     comparisons = (
-        compare(
-            prepared.reference,
-            result.outputs,
-            class_outputs=class_axes(prepared.reference, named, metric.kind),
-            labels=labels,
-        )
-        if result.outputs
-        else ()
+        compare(prepared.reference, result.outputs, class_outputs=axes, labels=labels) if result.outputs else ()
     )
+    evidence = result.evidence
+    if loop is not None:
+        comparisons += loop.compared(prepared.loop_reference, axes, labels)
+        evidence = min(evidence, loop.evidence, key=lambda item: item.strength) if loop.outputs else evidence
     measured = {figure.name: figure for figure in artefact.figures}
     measured.update({figure.name: figure for figure in result.figures})
     figures = fill_estimates(prepared.graph_for(profile), profile, artefact.precision, tuple(measured.values()))
     quality = judge_quality(
         profile.quality,
         comparisons,
-        result.evidence,
+        evidence,
         data_free=prepared.data.data_free or artefact.data_free,
         clipped_fraction=_clipped(artefact, calibration),
         allowed=chosen.request.allow_unverified,
     )
     verdicts = (*judge_budgets(profile, figures), *quality)
-    return Trial(artefact, _explained(prepared, profile, artefact, result, figures), figures, comparisons, verdicts)
+    if loop is not None:
+        verdicts += loop.verdicts(chosen.request.allow_unverified)
+    return Trial(
+        artefact,
+        _explained(prepared, profile, artefact, result, figures),
+        figures,
+        comparisons,
+        verdicts,
+        loop.outputs if loop is not None else {},
+    )
 
 
 def _explained(

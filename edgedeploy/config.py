@@ -50,13 +50,14 @@ class MetricSection(Section):
 
 
 class Config(Section):
-    """The whole file; every table is optional."""
+    """The whole file; every table is optional. ``state`` says which input takes an output at the next step."""
 
     model: ModelSection = ModelSection()
     preprocessing: dict[str, Preprocessing] = Field(default_factory=dict)
     data: DataSection = DataSection()
     metric: MetricSection = MetricSection()
     quality: Quality = Quality()
+    state: dict[str, str] | None = None
     targets: tuple[str, ...] = ()
     options: dict[str, OptionValue | dict[str, OptionValue]] = Field(default_factory=dict)
 

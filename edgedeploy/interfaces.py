@@ -140,6 +140,9 @@ class RunJob:
         samples: evaluation samples in the captured graph's names, shapes and dtypes; never calibration data.
         device: "" for this host's simulator or executor, else "local", "adb:SERIAL", "ssh:USER@HOST", "serial:PORT".
         measure: also measure latency, memory and load time where the runner can.
+        states: input by output (captured names). Where any are named, the samples are one sequence, in order: after the
+            first step each of these inputs takes what the artefact's own output gave a step before. Only outputs are
+            wanted then. A runner that cannot loop returns no outputs, evidence ``none`` and a note that says why.
     """
 
     profile: DeviceProfile
@@ -147,6 +150,7 @@ class RunJob:
     work_dir: Path
     device: str = ""
     measure: bool = True
+    states: Mapping[str, str] = field(default_factory=dict)
     progress: Progress = field(default_factory=NoProgress)
 
 
@@ -171,11 +175,17 @@ class RunResult:
     details: Mapping[str, Json] = field(default_factory=dict)
 
 
+def cannot_loop(where: str) -> RunResult:
+    """What a runner gives for a job with states where it cannot feed outputs back."""
+    why = f"the state was not run in the loop: {where} runs each sample on its own"
+    return RunResult({}, Evidence.NONE, notes=(why,))
+
+
 class Runner(Protocol):
     """Runs artefacts where their numerics can be trusted; one class a backend."""
 
     def run(self, artefact: Artefact, job: RunJob) -> RunResult:
-        """Run the saved artefact over a prefix of ``job.samples``.
+        """Run the saved artefact over a prefix of ``job.samples``, as one sequence where ``job.states`` names states.
 
         Raises:
             MissingToolError: where the verifier is not installed (the pipeline then judges ``unverified``).

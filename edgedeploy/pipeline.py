@@ -290,7 +290,7 @@ def _deploy_one(
     trials = try_candidates(chosen, prepared, context, exporter, runner, stages)
     trial = choose(trials, exporter.selection)
     tried = lock.candidates if lock and not request.candidate else records(trials, trial)
-    notes = (*prepared.model.notes, *_notes(trials, trial, exporter.selection))
+    notes = (*prepared.model.notes, *prepared.states.notes, *_notes(trials, trial, exporter.selection))
     with stages.stage("bundle"):
         parts = BundleParts(
             plan=chosen,
@@ -319,6 +319,7 @@ def _lock_key(chosen: Plan, prepared: Prepared, profile: DeviceProfile) -> str:
         data.evaluation.digest,
         repr(sorted(chosen.options[profile.name].items())),
         chosen.request.method,
+        repr(sorted(prepared.states.pairs.items())),
     )
 
 

@@ -20,6 +20,7 @@ from edgedeploy.errors import InputError
 from edgedeploy.progress import Progress
 from edgedeploy.request import DataSource, DeployRequest
 from edgedeploy.stages import Stages
+from edgedeploy.states import States, fed_back, find_states, finite_steps, zero_states
 from edgedeploy.untrusted import check_regular, shown
 
 if TYPE_CHECKING:
@@ -78,12 +79,17 @@ class Prepared:
 
     Attributes:
         graph: with a dynamic batch where any target wants one.
+        states: the outputs that are fed back, and to which inputs.
+        loop_reference: the reference outputs again, of the evaluation samples as one sequence in which the model is fed
+            its own state; empty where it has none.
     """
 
     model: LoadedModel
     graph: Graph
     data: Data
     reference: Mapping[str, NDArray[Any]]
+    states: States = field(default_factory=States)
+    loop_reference: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def graph_for(self, profile: DeviceProfile) -> Graph:
         """The graph as this target takes it: with a batch of 1 unless its profile keeps a dynamic one."""
@@ -168,7 +174,14 @@ def prepare(plan: Plan, work_dir: Path, stages: Stages, progress: Progress) -> P
     data = given or _data_free(graph, progress)
     with stages.stage("reference"):
         reference = run_reference(model, data.evaluation, work_dir, progress)
-    return Prepared(model, graph, data, reference)
+        states = _states(plan, model, data, progress)
+        if not states.pairs:
+            return Prepared(model, graph, data, reference)
+        loop = run_reference(model, data.evaluation, work_dir, progress, states.pairs)
+        # A state that runs away in the source itself can be followed no further.
+        steps = finite_steps({name: loop[name] for name in states.pairs})
+        loop = {name: value[:steps] for name, value in loop.items()}
+    return Prepared(model, graph, data, reference, states, loop)
 
 
 def load(plan: Plan) -> LoadedModel:
@@ -222,13 +235,36 @@ def _data_free(graph: Graph, progress: Progress) -> Data:
     return Data(None, synthetic_dataset(graph), held_back=False, data_free=True)
 
 
-def run_reference(model: LoadedModel, samples: Dataset, work_dir: Path, progress: Progress) -> dict[str, NDArray[Any]]:
-    """Run the FP32 source over ``samples`` into memory-mapped arrays of shape (samples, *output shape)."""
+def _states(plan: Plan, model: LoadedModel, data: Data, progress: Progress) -> States:
+    """The model's state, with what a user should know of the data for it."""
+    found = find_states(model.inputs, model.outputs, plan.config.state)
+    silent = zero_states(data.calibration, found.pairs.values()) if data.calibration else ()
+    if silent:
+        what = (
+            f"the calibration data hold nothing but zeros for the state {', '.join(silent)}: the range that it has in "
+            "the loop was not seen; record it while the model runs"
+        )
+        found = replace(found, notes=(*found.notes, what))
+    for note in found.notes:
+        progress.note(note)
+    return found
+
+
+def run_reference(
+    model: LoadedModel, samples: Dataset, work_dir: Path, progress: Progress, states: Mapping[str, str] | None = None
+) -> dict[str, NDArray[Any]]:
+    """Run the FP32 source over ``samples`` into memory-mapped arrays of shape (samples, *output shape).
+
+    Args:
+        states: input by output; the samples are then one sequence, and the model is fed its own state.
+    """
     outputs: dict[str, NDArray[Any]] = {}
+    last: Mapping[str, NDArray[Any]] | None = None
     for index, sample in enumerate(progress.track(samples, what="FP32 reference", total=len(samples))):
-        for name, value in model.reference(sample).items():
+        last = model.reference(fed_back(sample, last, states or {}))
+        for name, value in last.items():
             if name not in outputs:
-                path = work_dir / f"reference-{len(outputs)}"
+                path = work_dir / f"{'loop' if states else 'reference'}-{len(outputs)}"
                 outputs[name] = np.memmap(path, value.dtype, "w+", shape=(len(samples), *value.shape))
             outputs[name][index] = value
     return outputs

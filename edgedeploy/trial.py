@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgedeploy.bundle.manifest import CandidateRecord
@@ -24,13 +24,18 @@ TIE = 0.10
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate with everything that was found out about it."""
+    """A candidate with everything that was found out about it.
+
+    Attributes:
+        loop: its outputs over the samples as one sequence, where the model has states and the loop was run.
+    """
 
     artefact: Artefact
     result: RunResult
     figures: tuple[Figure, ...]
     comparisons: tuple[OutputComparison, ...]
     verdicts: tuple[Verdict, ...]
+    loop: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> ExitCode:

@@ -31,6 +31,7 @@ LAYERS = {
     "edgedeploy.errors": 0,
     "edgedeploy.evidence": 0,
     "edgedeploy.progress": 0,
+    "edgedeploy.states": 0,
     "edgedeploy.tensors": 0,
     "edgedeploy.untrusted": 0,
     "edgedeploy.plain_text": 0,

@@ -11,7 +11,8 @@ import numpy as np
 
 from edgedeploy.errors import ToolFailedError
 from edgedeploy.evidence import Evidence, Figure
-from edgedeploy.interfaces import Artefact, RunJob, RunResult
+from edgedeploy.interfaces import Artefact, RunJob, RunResult, cannot_loop
+from edgedeploy.states import fed_back
 from edgedeploy.targets.coreml.feeds import collect, feed
 
 if TYPE_CHECKING:
@@ -37,10 +38,15 @@ class CoreMlRunner:
             InputError: for a damaged package.
             UnsupportedOpError: for an op that has no kernel here.
         """
+        if job.device and job.states:
+            return cannot_loop("the Mac's script")
         if job.device:
             from edgedeploy.targets.coreml.mac import run_on_mac
 
             return run_on_mac(artefact, job)
+        if job.states:
+            outputs, details = _execute(artefact, job)
+            return RunResult(outputs, Evidence.EXECUTOR, notes=(_NOT_EXERCISED,), details=details)
         figures, notes, details = _first_gate(artefact)
         outputs, more = _execute(artefact, job)
         overflow = _overflow(artefact, job)
@@ -104,10 +110,12 @@ def _execute(artefact: Artefact, job: RunJob) -> tuple[dict[str, NDArray[Any]], 
 
     executor = Executor(artefact.path)
     gathered: dict[str, list[NDArray[Any]]] = {}
+    last: dict[str, NDArray[Any]] | None = None
     for sample in job.progress.track(job.samples, what="Executing the Core ML program", total=len(job.samples)):
         executor.reset()
-        results = executor.run(feed(artefact.contract, artefact.details, sample))
-        for name, value in collect(artefact.contract, artefact.details, results).items():
+        results = executor.run(feed(artefact.contract, artefact.details, fed_back(sample, last, job.states)))
+        last = collect(artefact.contract, artefact.details, results)
+        for name, value in last.items():
             gathered.setdefault(name, []).append(_float32(value))
     counts: dict[str, int] = {}
     for operation in executor.function.block.operations:

@@ -92,6 +92,7 @@ class WorkerJob:
                     "seconds": MEASURE_SECONDS,
                     "runs": MEASURE_RUNS,
                     "warmup": WARMUP_RUNS,
+                    "states": _states(artefact, job),
                     # On x86 ONNX Runtime turns signed activations into unsigned ones, which ARM builds do not.
                     "probe": None if model is None else model.probe,
                     "session": {"session.qdqisint8allowed": "1"} if profile_machine(job.profile).is_arm else {},
@@ -153,6 +154,13 @@ def _place_exact(source: Path, folder: Path, profile: DeviceProfile) -> _Exact |
     for name, arrays in (("probe-inputs.npz", inputs), ("probe-outputs.npz", probe.expected(inputs))):
         np.savez(folder / name, **arrays)  # type: ignore[arg-type]  # numpy's stub reads the names as options
     return _Exact(moved, {"model": "probe.onnx", "inputs": "probe-inputs.npz", "outputs": "probe-outputs.npz"})
+
+
+def _states(artefact: Artefact, job: RunJob) -> dict[str, str]:
+    """The job's states in the artefact's names."""
+    takes = {port.source_name: port.name for port in artefact.contract.inputs}
+    gives = {port.source_name: port.name for port in artefact.contract.outputs}
+    return {gives[output]: takes[name] for output, name in job.states.items()}
 
 
 def _write_samples(job: RunJob, folder: Path) -> dict[str, Path]:

@@ -4,9 +4,10 @@
 
 It runs in a fresh process, here or alone on a device behind ssh, so it imports nothing of edgedeploy. JOB.json
 holds paths relative to its own folder: ``model``, ``inputs`` (name to .npy of shape (samples, *input shape)),
-``threads``, ``measure``, ``seconds`` and ``runs`` (how long to measure), ``warmup``, ``session`` (configuration
-entries of the ONNX Runtime session), and ``probe`` (``model``, ``inputs`` and right ``outputs`` of a model that shows
-whether integers are multiplied exactly, or null). Beside it the script writes
+``threads``, ``measure``, ``seconds`` and ``runs`` (how long to measure), ``warmup``, ``states`` (input by output: what
+an output gives is fed to that input at the next sample), ``session`` (configuration entries of the ONNX Runtime
+session), and ``probe`` (``model``, ``inputs`` and right ``outputs`` of a model that shows whether integers are
+multiplied exactly, or null). Beside it the script writes
 ``result.json`` and ``outputs/N.npy`` of shape (samples, *output shape), one a model output, in their order.
 Exit codes: 0 done; 3 a package is missing; 4 ONNX Runtime refused the model or a sample (one line on stderr).
 """
@@ -63,7 +64,7 @@ def main(job_path: Path) -> int:
         if job["measure"]:
             result["latency"] = _measure(session, sample, job)
             result["peak_bytes"] = _memory_bytes("VmHWM")
-        _write_outputs(np, session, sample, count, folder / "outputs")
+        _write_outputs(np, session, sample, count, folder / "outputs", job["states"])
         result["outputs"] = [output.name for output in session.get_outputs()]
         result["samples"] = count
         if job["measure"]:
@@ -172,11 +173,16 @@ def _measure(session: Any, sample: Any, job: dict[str, Any]) -> dict[str, float]
     }
 
 
-def _write_outputs(np: Any, session: Any, sample: Any, count: int, folder: Path) -> None:
+def _write_outputs(np: Any, session: Any, sample: Any, count: int, folder: Path, states: dict[str, str]) -> None:
     folder.mkdir(exist_ok=True)
     files: list[Any] = []
+    places = {output.name: number for number, output in enumerate(session.get_outputs())}
+    outputs: list[Any] = []
     for index in range(count):
-        outputs = [np.asarray(output) for output in session.run(None, sample(index))]
+        feeds = sample(index)
+        for output, name in states.items() if outputs else ():
+            feeds[name] = outputs[places[output]].astype(feeds[name].dtype).reshape(feeds[name].shape)
+        outputs = [np.asarray(output) for output in session.run(None, feeds)]
         if not files:
             files = [
                 np.lib.format.open_memmap(

@@ -8,7 +8,7 @@ from edgedeploy.errors import InputError, MissingToolError
 from edgedeploy.evidence import Evidence
 from edgedeploy.exporters.snpe.compile import off_npu
 from edgedeploy.exporters.snpe.qnn.install import INSTALL, require_qnn
-from edgedeploy.interfaces import Artefact, RunJob, RunResult
+from edgedeploy.interfaces import Artefact, RunJob, RunResult, cannot_loop
 from edgedeploy.targets.snpe.layers import layer_errors
 from edgedeploy.targets.snpe.phone import run_on_phone
 from edgedeploy.targets.snpe.simulator import allowed_on_cpu, simulate
@@ -29,6 +29,8 @@ class SnpeRunner:
             ToolFailedError: the simulator, the transport or the phone failed, or a node is off the NPU.
 
         """
+        if job.device.startswith("adb:") and job.states:
+            return cannot_loop("snpe-net-run on the phone")
         if job.device.startswith("adb:"):
             if artefact.details.get("cpu_nodes"):
                 raise InputError(
@@ -73,7 +75,7 @@ def _simulated(install: QnnInstall, artefact: Artefact, job: RunJob) -> RunResul
             f"{len(on_cpu)} of the model's ops ran on the CPU, as allow_cpu_nodes says: {', '.join(on_cpu)}; "
             "estimates count them as if the NPU ran them"
         )
-    if artefact.details.get("layer_errors"):
+    if artefact.details.get("layer_errors") and not job.states:
         errors = layer_errors(install, artefact, job)
         details["layer_errors"] = [error.as_json() for error in errors]
         worst = max(errors, key=lambda error: error.share_above_2, default=None)

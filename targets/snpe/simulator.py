@@ -15,7 +15,7 @@ from edgedeploy.exporters.snpe.golden import real, stored
 from edgedeploy.exporters.snpe.prepare import as_fed
 from edgedeploy.exporters.snpe.qnn.host import progress_of
 from edgedeploy.exporters.snpe.qnn.install import QnnInstall
-from edgedeploy.exporters.snpe.qnn.job import Answer, Job
+from edgedeploy.exporters.snpe.qnn.job import Answer, Code, Feedback, Job
 from edgedeploy.exporters.snpe.qnn.options import Hexagon, htp_options
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from edgedeploy.interfaces import Artefact, RunJob
     from edgedeploy.progress import Progress
+    from edgedeploy.tensors import PortSpec
 
 #: The simulator needs about a second for 300 million multiply-accumulates on one core.
 _MACS = 8e9
@@ -70,10 +71,24 @@ def simulate(install: QnnInstall, artefact: Artefact, job: RunJob) -> Simulated:
         count=count,
         load_by_path=True,
         cpu_fallback=allowed_on_cpu(artefact) > 0,
+        states=_states(artefact, job),
     )
     answer = _followed(asked, job.work_dir, count, float(details.get("simulator_timeout_s", 300)), job.progress)
     require_on_npu(answer, allowed_on_cpu(artefact))
     return Simulated(_collected(artefact, outputs, count), count, answer)
+
+
+def _states(artefact: Artefact, job: RunJob) -> dict[str, Feedback]:
+    takes = {port.source_name: port for port in artefact.contract.inputs}
+    gives = {port.source_name: port for port in artefact.contract.outputs}
+    return {
+        takes[name].name: Feedback(gives[output].name, _code(gives[output]), _code(takes[name]))
+        for output, name in job.states.items()
+    }
+
+
+def _code(port: PortSpec) -> Code:
+    return Code(port.name, port.dtype, port.scale, port.zero_point)
 
 
 def allowed_on_cpu(artefact: Artefact) -> int:

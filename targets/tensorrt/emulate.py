@@ -10,6 +10,7 @@ import numpy as np
 
 from edgedeploy.errors import ToolFailedError
 from edgedeploy.graph.as_written import open_as_written
+from edgedeploy.states import fed_back
 from edgedeploy.tensors import Contract
 
 if TYPE_CHECKING:
@@ -32,13 +33,21 @@ def open_exact(model: Path | bytes) -> ort.InferenceSession:
         raise ToolFailedError("ONNX Runtime cannot execute the TensorRT graph.", found=str(error)[:1000]) from error
 
 
-def emulate(model: Path, contract: Contract, samples: Dataset, progress: Progress) -> dict[str, NDArray[np.generic]]:
-    """Run every sample; outputs by captured name, shape (samples, *output shape)."""
+def emulate(
+    model: Path, contract: Contract, samples: Dataset, progress: Progress, states: Mapping[str, str]
+) -> dict[str, NDArray[np.generic]]:
+    """Run every sample; outputs by captured name, shape (samples, *output shape).
+
+    Args:
+        states: input by output: fed back from sample to sample.
+    """
     session = open_exact(model)
     outputs: dict[str, list[NDArray[np.generic]]] = {port.source_name: [] for port in contract.outputs}
     names = [port.name for port in contract.outputs]
+    last: dict[str, Any] | None = None
     for sample in progress.track(samples, what="emulating TensorRT", total=len(samples)):
-        values = session.run(names, feeds(contract, sample))
+        values = session.run(names, feeds(contract, fed_back(sample, last, states)))
+        last = {port.source_name: value for port, value in zip(contract.outputs, values, strict=True)}
         for port, value in zip(contract.outputs, values, strict=True):
             outputs[port.source_name].append(value)
     return {name: np.stack(values) for name, values in outputs.items()}

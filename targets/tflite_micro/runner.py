@@ -14,14 +14,17 @@ from edgedeploy.exporters.tflite_micro.firmware.bundle import complete_firmware
 from edgedeploy.exporters.tflite_micro.firmware.check import COMPILER, check_sources
 from edgedeploy.exporters.tflite_micro.firmware.cores import CORES
 from edgedeploy.exporters.tflite_micro.firmware.tree import RuntimeTree, find_tree
-from edgedeploy.interfaces import Artefact, Json, RunJob, RunResult
+from edgedeploy.interfaces import Artefact, Json, RunJob, RunResult, cannot_loop
 from edgedeploy.targets.tflite_micro.codes import real, stored
 from edgedeploy.targets.tflite_micro.emulation import check_firmware
 from edgedeploy.targets.tflite_micro.listing import operator_listing
-from edgedeploy.targets.tflite_micro.simulator import simulate
+from edgedeploy.targets.tflite_micro.simulator import Feedback, Loop, simulate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgedeploy.device_profiles.schema import DeviceProfile
+    from edgedeploy.tensors import PortSpec
 
 FIRMWARE = "firmware"
 
@@ -40,6 +43,8 @@ class TfliteMicroRunner:
             ToolFailedError: the interpreter or the board failed.
             InputError: for a device that this backend cannot reach, or an incomplete tflite-micro tree.
         """
+        if job.device and job.states:
+            return cannot_loop("firmware on a board")
         if job.device.startswith("serial:"):
             from edgedeploy.targets.tflite_micro.board import run_on_board
 
@@ -49,7 +54,7 @@ class TfliteMicroRunner:
                 f"A microcontroller cannot be reached as {job.device!r}.",
                 remedy="Use --device serial:PORT with the bundle's firmware on the board, or leave --device out.",
             )
-        return self._simulated(artefact, job)
+        return _looped(artefact, job) if job.states else self._simulated(artefact, job)
 
     def _simulated(self, artefact: Artefact, job: RunJob) -> RunResult:
         taken = list(job.samples.take(SAMPLES_LIMIT))
@@ -93,6 +98,24 @@ class TfliteMicroRunner:
                 "tflite_micro": metadata.version("tflite-micro"),
             },
         )
+
+
+def _looped(artefact: Artefact, job: RunJob) -> RunResult:
+    """The samples as one sequence: numerics only."""
+    taken = list(job.samples.take(SAMPLES_LIMIT))
+    ports = artefact.contract.outputs
+    inputs = [stored(port, [sample[port.source_name] for sample in taken]) for port in artefact.contract.inputs]
+    back = tuple(
+        Feedback(_place(ports, output), _place(artefact.contract.inputs, name)) for output, name in job.states.items()
+    )
+    work = job.work_dir / "tflite-micro"
+    found = simulate(artefact.path, inputs, len(ports), work, find_arena=False, loop=Loop(artefact.contract, back))
+    outputs = {port.source_name: real(port, codes) for port, codes in zip(ports, found.outputs, strict=True)}
+    return RunResult(outputs, Evidence.SIMULATOR)
+
+
+def _place(ports: Sequence[PortSpec], name: str) -> int:
+    return [port.source_name for port in ports].index(name)
 
 
 def compiled_sizes(folder: Path, profile: DeviceProfile, tree: RuntimeTree | None = None) -> dict[str, int] | None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from edgedeploy.targets.tflite_micro.arena import ArenaPeaks, arena_peaks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from edgedeploy.tensors import Contract
 
 WORKER = "edgedeploy.targets.tflite_micro.worker"
 LARGEST_ARENA_BYTES = 256 << 20
@@ -46,6 +48,34 @@ class Simulated:
     allocations: dict[str, int] | None = None
 
 
+@dataclass(frozen=True)
+class Feedback:
+    """The input that takes an output at the next sample, both by their places."""
+
+    output: int
+    input: int
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What is fed back from sample to sample, and the ports that say how it is stored."""
+
+    contract: Contract
+    states: tuple[Feedback, ...]
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """For the worker."""
+        return [
+            {
+                "output": item.output,
+                "input": item.input,
+                "given": asdict(self.contract.outputs[item.output]),
+                "taken": asdict(self.contract.inputs[item.input]),
+            }
+            for item in self.states
+        ]
+
+
 def simulate(
     model: Path,
     inputs: Sequence[NDArray[Any]],
@@ -54,8 +84,9 @@ def simulate(
     *,
     find_arena: bool = True,
     arena_bytes: int = LARGEST_ARENA_BYTES,
+    loop: Loop | None = None,
 ) -> Simulated:
-    """Run stored inputs (samples, *stored shape) through TFLite Micro in a subprocess.
+    """Run stored inputs (samples, *stored shape) through TFLite Micro in a subprocess, in order.
 
     Raises:
         MissingToolError: tflite-micro is not installed.
@@ -73,6 +104,7 @@ def simulate(
         "outputs": outputs,
         "arena": arena_bytes,
         "find_arena": find_arena,
+        "states": loop.as_json() if loop else [],
     }
     path = folder / "job.json"
     path.write_text(json.dumps(job), encoding="utf-8")

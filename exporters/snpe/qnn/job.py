@@ -9,6 +9,25 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
+class Code:
+    """How a graph input or output is stored: real = (stored - zero_point) * scale, or as it is."""
+
+    name: str
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """The output that an input takes at the next sample, and how both are stored."""
+
+    output: str
+    given: Code
+    taken: Code
+
+
+@dataclass(frozen=True)
 class Job:
     """One ONNX Runtime session on the QNN provider.
 
@@ -22,6 +41,7 @@ class Job:
         load_by_path: an EPContext model finds its binary beside itself, so it is loaded by its path; any other model
             is loaded from bytes, because ONNX Runtime derives graph names from a path and builds would then differ.
         verbose: log everything, to find the reason of a refused preparation.
+        states: what is fed back from sample to sample, by input.
         cpu_fallback: leave what QNN refuses to ONNX Runtime's CPU provider; otherwise such a session is refused.
     """
 
@@ -35,6 +55,7 @@ class Job:
     load_by_path: bool = False
     verbose: bool = False
     cpu_fallback: bool = False
+    states: Mapping[str, Feedback] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the job."""
@@ -43,7 +64,12 @@ class Job:
     @classmethod
     def load(cls, path: Path) -> Job:
         """Read a job."""
-        return cls(**json.loads(path.read_text()))
+        raw = json.loads(path.read_text())
+        raw["states"] = {
+            name: Feedback(item["output"], Code(**item["given"]), Code(**item["taken"]))
+            for name, item in raw["states"].items()
+        }
+        return cls(**raw)
 
 
 @dataclass(frozen=True)
