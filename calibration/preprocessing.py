@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Size = Annotated[int, Field(gt=0, le=16384)]
 Channels = tuple[float, ...]
 
+#: Pixels of a resized image; Pillow refuses to decode more than this.
+MOST_PIXELS = 2 * 89_478_485
+
 
 class Preprocessing(BaseModel):
     """Resize, crop, then (pixel * scale - mean) / std, with pixels from 0 to 255.
@@ -48,10 +51,17 @@ class Preprocessing(BaseModel):
         return self
 
     def apply(self, image: Image.Image) -> NDArray[np.float32]:
-        """Return shape (channels, height, width) or (height, width, channels), float32, no batch axis."""
+        """Return shape (channels, height, width) or (height, width, channels), float32, no batch axis.
+
+        Raises:
+            ValueError: the resized image would have more than `MOST_PIXELS`.
+        """
         image = image.convert("L" if self.color == "gray" else "RGB")
         if self.resize is not None:
-            image = image.resize(self._resized(image.size), Image.Resampling[self.interpolation.upper()])
+            size = self._resized(image.size)
+            if size[0] * size[1] > MOST_PIXELS:
+                raise ValueError(f"resizing {image.size[0]}x{image.size[1]} gives {size[0]}x{size[1]} pixels")
+            image = image.resize(size, Image.Resampling[self.interpolation.upper()])
         if self.crop is not None:
             image = _centre(image, *((self.crop, self.crop) if isinstance(self.crop, int) else self.crop))
         pixels = np.asarray(image, np.float32)

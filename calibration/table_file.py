@@ -9,8 +9,6 @@ import hashlib
 import json
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
@@ -18,19 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from edgedeploy.calibration.options import CalibrationOptions
 from edgedeploy.calibration.table import CalibrationTable, Provenance
 from edgedeploy.calibration.table_arrays import ARRAYS, packed, unpacked
 from edgedeploy.errors import InputError
+from edgedeploy.untrusted import check_regular
 
 #: Raised whenever the meaning of a table's bytes changes; older tables are then refused.
 FORMAT = "2"
 
-#: What reading a file that is no table, or a damaged one, may raise.
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, MemoryError, NotImplementedError, RuntimeError)
-_DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error)
+#: Unpacked bytes of a table; those of the largest models tried take 0.2 GB.
+MOST_BYTES = 4 << 30
 
 
 def versions() -> dict[str, str]:
@@ -137,8 +136,11 @@ def _made_from(provenance: Provenance) -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The header and, once it is of this format, the arrays that it speaks of."""
+    if os.path.lexists(path):
+        check_regular(path)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            _refuse_bomb(archive, path)
             header = json.loads(archive["header"].tobytes())
             if not isinstance(header, dict) or "provenance" not in header:
                 raise KeyError("provenance")
@@ -151,8 +153,17 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             return header, {name: archive[name] for name in ARRAYS}
     except FileNotFoundError:
         raise InputError(f"There is no calibration table {path}.", remedy="Make one with: deploy calibrate.") from None
-    except (*_UNREADABLE, *_DAMAGED_ZIP) as error:
+    except InputError:
+        raise
+    except Exception as error:  # numpy and zipfile raise whatever a damaged file makes them
         raise _damaged(path, error) from None
+
+
+def _refuse_bomb(archive: NpzFile, path: Path) -> None:
+    """A table holds histograms: it packs well, but does not swell to what no memory takes."""
+    members = archive.zip.infolist() if archive.zip else ()
+    if sum(info.file_size for info in members) > MOST_BYTES:
+        raise InputError(f"{path} is too large for a calibration table.", found=f"more than {MOST_BYTES >> 30} GiB")
 
 
 def _damaged(path: Path, error: BaseException) -> InputError:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import csv
+import io
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from edgedeploy.calibration.preprocessing import Preprocessing
 from edgedeploy.calibration.readers.reader import Labels, Sample, check_dtype, conform, no_samples
 from edgedeploy.errors import InputError
 from edgedeploy.tensors import TensorSpec
+from edgedeploy.untrusted import check_regular, read_text
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 LABEL_FILE = "labels.csv"
+
+#: Pillow's names of these formats: it goes by the content, and would call Ghostscript for PostScript in a .png.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+#: Bytes of labels.csv: 2 million lines.
+_MOST_LABEL_BYTES = 256 << 20
 
 
 class ImageFolderReader:
@@ -65,11 +73,15 @@ class ImageFolderReader:
     def read(self, index: int) -> Sample:
         """Decode and prepare one image; `InputError` names it where it is broken or of the wrong size."""
         path = self._paths[index]
+        check_regular(path)
         try:
-            with Image.open(path) as image:
-                value = self._preprocessing.apply(image)
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise InputError(f"The image {path} is broken.", found=str(error), remedy="Replace or remove it.") from None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with Image.open(path, formats=_FORMATS) as image:
+                    value = self._preprocessing.apply(image)
+        except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them
+            found = f"{type(error).__name__}: {error}"[:300]
+            raise InputError(f"The image {path} is broken.", found=found, remedy="Replace or remove it.") from None
         return {self._spec.name: conform(value, self._spec, str(path))}
 
     def describe(self, index: int) -> str:
@@ -91,13 +103,20 @@ def _labels(folder: Path, paths: Sequence[Path]) -> NDArray[np.int64] | None:
 def _read_labels(table: Path) -> Mapping[str, int]:
     known = {}
     try:
-        with table.open(newline="", encoding="utf-8") as file:
-            for line, row in enumerate(csv.reader(file)):
-                if len(row) < 2 or (line == 0 and not row[1].strip().isdigit()):
-                    continue
-                known[row[0].strip()] = int(row[1])
-    except (ValueError, UnicodeDecodeError, csv.Error) as error:
+        text = io.StringIO(read_text(table, limit=_MOST_LABEL_BYTES), newline="")
+        for line, row in enumerate(csv.reader(text)):
+            if len(row) < 2 or (line == 0 and not row[1].strip().isdecimal()):
+                continue
+            known[row[0].strip()] = _class_index(row[1])
+    except (ValueError, csv.Error) as error:
         raise InputError(
             f"{table} cannot be read.", found=str(error), remedy="Write one line an image: file name, class index."
         ) from None
     return known
+
+
+def _class_index(text: str) -> int:
+    index = int(text)
+    if not 0 <= index < 2**31:
+        raise ValueError(f"class index {text.strip()[:40]}")
+    return index

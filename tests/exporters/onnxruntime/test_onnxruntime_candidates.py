@@ -107,7 +107,7 @@ def test_a_candidate_that_makes_no_sense_says_why(cnn, tmp_path):
 
 
 def test_options_are_refused(cnn, tmp_path):
-    with pytest.raises(InputError, match="no option speed") as caught:
+    with pytest.raises(InputError, match="no option 'speed'") as caught:
         next(OnnxRuntimeExporter().candidates(cnn.context(tmp_path, options={"speed": "high"})))
     assert "equalize" in caught.value.remedy
 
