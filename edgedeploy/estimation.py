@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from edgedeploy.errors import InputError
 from edgedeploy.judge import Verdict, judge_budgets
 from edgedeploy.precision import FLOAT16, FLOAT32, Precision
+from edgedeploy.sandbox.watch import arm
 from edgedeploy.targets.cost import Estimate, explain, precision_of
 
 if TYPE_CHECKING:
     from edgedeploy.device_profiles.schema import DeviceProfile
     from edgedeploy.graph.graph import Graph
     from edgedeploy.prepare import Plan
+    from edgedeploy.sandbox.channel import Channel
 
 #: Budgets that the cost model can say something about.
 _BUDGETS = ("latency_ms", "throughput_per_s", "energy_mj", "power_mw", "ram_kb")
@@ -103,12 +106,31 @@ def plan_estimate(model: Path, targets: Sequence[str], *, precision: str = "", *
 
 
 def captured(chosen: Plan) -> Graph:
-    """Load and capture a planned estimate's model, with a batch of 1."""
+    """Load and capture a planned estimate's model, with a batch of 1, in a worker; only the graph comes back."""
+    import onnx
+
+    from edgedeploy.confinement import in_worker, limits_of
+    from edgedeploy.graph.graph import Graph
+
+    with tempfile.TemporaryDirectory(prefix="edgedeploy-") as folder:
+        path = Path(folder) / "graph.onnx"
+        in_worker(f"{__name__}:capture_to_file", (chosen, path), limits_of(chosen, path.parent))
+        return Graph(onnx.load(path, load_external_data=False))
+
+
+def capture_to_file(arguments: tuple[Plan, Path], channel: Channel) -> None:
+    """In the worker: load, capture, and write the graph to a file."""
+    import onnx
+
     from edgedeploy.graph.batch import fixed_batch
     from edgedeploy.graph.capture import capture
     from edgedeploy.prepare import load
 
-    return fixed_batch(capture(load(replace(chosen, profiles=()))))
+    chosen, path = arguments
+    arm("load")
+    model = load(replace(chosen, profiles=()))
+    arm("capture")
+    onnx.save(fixed_batch(capture(model)).model, path)
 
 
 def graph_of(path: Path, **loading: Any) -> Graph:

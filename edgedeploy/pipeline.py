@@ -16,6 +16,7 @@ from edgedeploy.bundle.place import check_replaceable, move_into_place, remove_o
 from edgedeploy.bundle.write import BundleParts, write_bundle
 from edgedeploy.candidates import try_candidates
 from edgedeploy.command_check import check_places
+from edgedeploy.confinement import limits_of, names_code
 from edgedeploy.device_profiles.schema import DeviceProfile
 from edgedeploy.errors import CrashError, EdgeDeployError, ExitCode, ToolFailedError, worst
 from edgedeploy.interfaces import ExportContext, Selection
@@ -25,7 +26,6 @@ from edgedeploy.progress import NoProgress, Progress
 from edgedeploy.request import DeployRequest
 from edgedeploy.sandbox.channel import Channel
 from edgedeploy.sandbox.confine import Job, confined
-from edgedeploy.sandbox.limits import NO_LIMITS, Limits, limits_for
 from edgedeploy.stages import Stages, peak_memory_mb
 from edgedeploy.trial import Trial, choose, records
 from edgedeploy.version import VERSION
@@ -178,9 +178,14 @@ def _run(chosen: Plan, results: list[TargetResult], progress: Progress) -> None:
             scratch = work_dir / f"worker-{len(waiting)}"
             scratch.mkdir()
             left = replace(chosen, profiles=tuple(waiting))
-            job = Job(f"{__name__}:make_bundles", (left, work_dir), scratch, _names_code(left))
+            job = Job(f"{__name__}:make_bundles", (left, work_dir), scratch, names_code(left))
             try:
-                confined(job, _limits(left, work_dir), progress, finished)
+                confined(
+                    job,
+                    limits_of(left, work_dir, *([left.request.cache] if left.request.cache else [])),
+                    progress,
+                    finished,
+                )
                 break
             except ToolFailedError as error:
                 # A vendor's tool took the worker with it: its target is lost, the others get a worker of their own.
@@ -226,25 +231,6 @@ def _placed(result: TargetResult, name: str, output: Path, work_dir: Path) -> Ta
     if result.exit_code is ExitCode.OK:
         remove_outdated([_place(name, code, output) for code in _SUFFIX if code is not ExitCode.OK], work_dir / name)
     return replace(result, bundle=place)
-
-
-def _names_code(chosen: Plan) -> bool:
-    """The user named code to build the model: what it prints is the user's, and it may use files and network."""
-    return bool(chosen.request.factory or chosen.config.model.factory)
-
-
-def _limits(chosen: Plan, work_dir: Path) -> Limits:
-    request = chosen.request
-    if request.unsafe_load:
-        return NO_LIMITS
-    writable = (work_dir, *([request.cache] if request.cache else []))
-    code = _names_code(chosen)
-    return limits_for(
-        request.model,
-        writable=None if code else writable,
-        network=code or bool(request.device),
-        step_cpu_s=request.step_seconds,
-    )
 
 
 def _calibration(chosen: Plan, prepared: Prepared, progress: Progress) -> Calibration:

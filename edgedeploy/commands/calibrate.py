@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgedeploy.commands.model_options import calibration_option, loading_options
+from edgedeploy.sandbox.watch import arm
 from edgedeploy.terminal import say
+
+if TYPE_CHECKING:
+    from edgedeploy.prepare import Plan
+    from edgedeploy.sandbox.channel import Channel
 
 
 @click.command()
@@ -23,23 +30,36 @@ from edgedeploy.terminal import say
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
 def command(model: Path, out: Path, method: str, quiet: bool, **rest: object) -> None:
     """Calibrate MODEL and save the table; `deploy table FILE` shows it, --cache makes `deploy` use it."""
-    from edgedeploy.calibration.options import CalibrationOptions
-    from edgedeploy.calibration.session import calibrate_to_file
+    from edgedeploy.confinement import in_worker, limits_of
     from edgedeploy.errors import InputError
     from edgedeploy.face import make_progress
-    from edgedeploy.prepare import capture_graph, load, open_data, plan_model
+    from edgedeploy.prepare import plan_model, with_recorded_data
     from edgedeploy.request import DeployRequest
 
     request = DeployRequest(model=model, method=method, **rest)  # type: ignore[arg-type]
     if out.is_dir() or not out.parent.is_dir():
         raise InputError(f"The table can't be written to {out}.", remedy="Name a file in an existing folder.")
     plan = plan_model(request)
-    with make_progress(quiet=quiet) as progress:
-        loaded = load(plan)
-        data = open_data(plan, loaded.inputs, progress)
-        graph = capture_graph(plan, loaded, data, progress)
-        table = calibrate_to_file(
-            graph, data.calibration if data else None, out, CalibrationOptions(method=method), progress
-        )
+    with make_progress(quiet=quiet) as progress, tempfile.TemporaryDirectory(prefix="edgedeploy-") as folder:
+        plan = with_recorded_data(plan, Path(folder))
+        said = in_worker(f"{__name__}:work", (plan, out), limits_of(plan, out.parent), progress)
     if not quiet:
-        say(f"{out}: {len(table.tensors)} tensors from {table.provenance.samples} samples")
+        say(said)
+
+
+def work(arguments: tuple[Plan, Path], channel: Channel) -> str:
+    """In the worker: load, capture, calibrate, and save the table."""
+    from edgedeploy.calibration.options import CalibrationOptions
+    from edgedeploy.calibration.session import calibrate_to_file
+    from edgedeploy.prepare import capture_graph, load, open_data
+
+    plan, out = arguments
+    arm("load")
+    loaded = load(plan)
+    arm("data")
+    data = open_data(plan, loaded.inputs, channel)
+    arm("capture")
+    graph = capture_graph(plan, loaded, data, channel)
+    options = CalibrationOptions(method=plan.request.method)
+    table = calibrate_to_file(graph, data.calibration if data else None, out, options, channel)
+    return f"{out}: {len(table.tensors)} tensors from {table.provenance.samples} samples"

@@ -56,12 +56,6 @@ _EPILOG = "\b\nOther commands (deploy COMMAND --help):\n" + "\n".join(
 @click.option(
     "--cache", type=click.Path(path_type=Path), metavar="DIR", help="Keep calibration tables here for later runs."
 )
-@click.option(
-    "--step-seconds",
-    type=click.FloatRange(min=1),
-    metavar="N",
-    help="CPU time that one step on the model may take; else 50 and 1 more a MB.",
-)
 @click.option("--json", "as_json", is_flag=True, help="Print manifest and measurements to stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no table: only errors.")
 @click.version_option(package_name="edgedeploy")

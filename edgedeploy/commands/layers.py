@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgedeploy.commands.model_options import calibration_option, loading_options
+from edgedeploy.sandbox.watch import arm
 from edgedeploy.terminal import say
+
+if TYPE_CHECKING:
+    from edgedeploy.prepare import Plan
+    from edgedeploy.sandbox.channel import Channel
 
 
 @click.command()
@@ -21,12 +28,11 @@ from edgedeploy.terminal import say
 def command(model: Path, scheme: str, samples: int, plot: Path | None, quiet: bool, **rest: object) -> None:
     """Quantize each layer of MODEL alone by SCHEME's rules and rank the layers by the error of the outputs."""
     from edgedeploy.calibration.schemes import SCHEMES
-    from edgedeploy.calibration.sensitivity import rank_layers
-    from edgedeploy.calibration.session import Calibration
     from edgedeploy.commands.options import picture_file
+    from edgedeploy.confinement import in_worker, limits_of
     from edgedeploy.errors import InputError
     from edgedeploy.face import make_progress
-    from edgedeploy.prepare import capture_graph, load, open_data, plan_model
+    from edgedeploy.prepare import plan_model, with_recorded_data
     from edgedeploy.request import DeployRequest
 
     if scheme not in SCHEMES:
@@ -34,14 +40,33 @@ def command(model: Path, scheme: str, samples: int, plot: Path | None, quiet: bo
     picture_file(plot)
     request = DeployRequest(model=model, **rest)  # type: ignore[arg-type]
     chosen = plan_model(request)
-    with make_progress(quiet=quiet) as progress:
-        loaded = load(chosen)
-        data = open_data(chosen, loaded.inputs, progress)
-        if data is None or data.calibration is None:
-            raise InputError("Ranking layers takes calibration data.", remedy="Give --calibration.")
-        graph = capture_graph(chosen, loaded, data, progress)
-        table = Calibration(graph, data.calibration, progress=progress).table
-        ranking = rank_layers(graph, table, SCHEMES[scheme], list(data.evaluation.take(samples)), progress=progress)
-    say(ranking.table())
+    writable = () if plot is None else (plot.parent,)
+    with make_progress(quiet=quiet) as progress, tempfile.TemporaryDirectory(prefix="edgedeploy-") as folder:
+        chosen = with_recorded_data(chosen, Path(folder))
+        limits = limits_of(chosen, *writable)
+        said = in_worker(f"{__name__}:work", (chosen, scheme, samples, plot), limits, progress)
+    say(said)
+
+
+def work(arguments: tuple[Plan, str, int, Path | None], channel: Channel) -> str:
+    """In the worker: load, capture, calibrate, rank, and draw the picture."""
+    from edgedeploy.calibration.schemes import SCHEMES
+    from edgedeploy.calibration.sensitivity import rank_layers
+    from edgedeploy.calibration.session import Calibration
+    from edgedeploy.errors import InputError
+    from edgedeploy.prepare import capture_graph, load, open_data
+
+    chosen, scheme, samples, plot = arguments
+    arm("load")
+    loaded = load(chosen)
+    arm("data")
+    data = open_data(chosen, loaded.inputs, channel)
+    if data is None or data.calibration is None:
+        raise InputError("Ranking layers takes calibration data.", remedy="Give --calibration.")
+    arm("capture")
+    graph = capture_graph(chosen, loaded, data, channel)
+    table = Calibration(graph, data.calibration, progress=channel).table
+    ranking = rank_layers(graph, table, SCHEMES[scheme], list(data.evaluation.take(samples)), progress=channel)
     if plot is not None:
         ranking.plot(plot)
+    return ranking.table()

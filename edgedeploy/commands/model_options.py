@@ -39,6 +39,13 @@ _LOADING = (
     click.option("--unsafe-load", is_flag=True, help="The pickle may do anything; only for files you made."),
 )
 
+_STEP_SECONDS = click.option(
+    "--step-seconds",
+    type=click.FloatRange(min=1),
+    metavar="N",
+    help="CPU time that one step on the model may take; else 50 and 1 more a MB.",
+)
+
 _CALIBRATION = click.option(
     "--calibration", metavar="DATA", help=".npz, folder of .npy or images, or pkg.mod:callable."
 )
@@ -46,9 +53,14 @@ _CALIBRATION = click.option(
 
 def loading_options(command: F) -> F:
     """Add the options of `DeployRequest` that say how the model is loaded."""
-    for option in reversed(_LOADING):
+    for option in reversed((*_LOADING, _STEP_SECONDS)):
         command = option(command)
     return command
+
+
+def step_seconds_option(command: F) -> F:
+    """Add ``--step-seconds``, for a command that reads a stranger's file without loading it as a model."""
+    return _STEP_SECONDS(command)
 
 
 def calibration_option(command: F) -> F:
