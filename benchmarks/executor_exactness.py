@@ -1,108 +1,142 @@
-"""How close a stand-in comes to exact integers, for every ONNX Runtime scheme, beside what this host's kernels give.
+"""How close a stand-in comes to exact integers, for every ONNX Runtime scheme, beside what a CPU's own kernels give.
 
-    python benchmarks/executor_exactness.py
-    qemu-x86_64 -cpu Haswell python benchmarks/executor_exactness.py      # the same on a CPU without VNNI
+    python benchmarks/executor_exactness.py                   # by this machine's CPU
+    python benchmarks/executor_exactness.py --cpu Haswell     # by one without VNNI, through qemu-x86_64 (qemu-user)
 
 Nets whose operands lie at the ends of their ranges (tests/support/saturating_nets.py), one line a net and scheme:
-SQNR in dB and smallest cosine against exact integer arithmetic (tests/support/exact_integers.py) of
-  host      the file as it is, by the host's kernels (what a device of the host's kind would give)
-  stand-in  the copy that the runner executes where the host only stands in for the target
+SQNR in dB and cosine of the worst output against exact integer arithmetic (tests/support/exact_integers.py), of
+  own       the file as it is, by the CPU's own kernels (what a device with this CPU would give)
+  stand-in  the copy that the runner executes where a machine only stands in for the target
   option    the file as it is with onnxruntime's session.x64quantprecision
   Q/DQ      the file as written, every optimization off: how layers are ranked and other backends' graphs emulated
-and `codes`, the share of output values that differ from exact integers in the stand-in and in Q/DQ.
+and `off`, the share of output values of the stand-in and of Q/DQ that differ by more than float32 rounding.
 `inf` means equal in every bit.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from numpy._core._multiarray_umath import __cpu_features__ as cpu_features
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
-import saturating_nets as nets
-from exact_integers import exact_outputs
-
-from edgedeploy.calibration.dataset import ArrayDataset
-from edgedeploy.device_profiles.loader import load_profile
 from edgedeploy.graph.as_written import open_as_written
-from edgedeploy.interfaces import Artefact, RunJob
 from edgedeploy.targets.onnxruntime import probe, worker
-from edgedeploy.targets.onnxruntime.job import Samples, WorkerJob
 
-SCHEMES = (
-    *(
-        (net, profile, "static-qdq")
-        for net in ("convolutions", "elementwise", "linear", "wide")
-        for profile in nets.PROFILES
-    ),
-    *(("linear", profile, "dynamic-int8") for profile in nets.PROFILES),
-    ("linear", "x86-avx512vnni", "weight-only-int8"),
-    ("linear", "x86-avx512vnni", "weight-only-int4"),
-)
+if TYPE_CHECKING:
+    from edgedeploy.targets.onnxruntime.job import WorkerJob
+
 Outputs = Mapping[str, np.ndarray]
+OPTION = {"session.x64quantprecision": "1"}
 
 
 def main() -> None:
     """Print the table."""
-    print(_isa())
-    print(
-        f"{'net':<13}{'target':<16}{'candidate':<18}{'host':>14}{'stand-in':>14}{'option':>14}{'Q/DQ':>14}{'codes':>16}"
-    )
-    with tempfile.TemporaryDirectory() as work:
-        for number, (net, profile, candidate) in enumerate(SCHEMES):
-            folder = Path(work) / str(number)
-            graph = getattr(nets, net)()
-            artefact = nets.artefact(graph, profile, candidate, folder / "artefact")
-            samples = ArrayDataset(nets.inputs(graph, nets.COMPARED))
-            model = onnx.load(artefact.path)
-            right = _stacked([exact_outputs(model, sample) for sample in samples])
-            job = RunJob(load_profile(profile), samples, folder, measure=False)
-            host, stand_in, option = (
-                _executed(artefact, job, **how)
-                for how in ({}, {"stands_in": True}, {"session": {"session.x64quantprecision": "1"}})
-            )
-            session = open_as_written(artefact.path, threads=1)
-            names = list(right)
-            written = _stacked([dict(zip(names, session.run(names, sample), strict=True)) for sample in samples])
-            columns = [_closeness(right, found) for found in (host, stand_in, option, written)]
-            codes = " ".join(f"{_different(right, found):.2%}" for found in (stand_in, written))
-            print(
-                f"{net:<13}{profile:<16}{candidate:<18}" + "".join(f"{item:>14}" for item in columns) + f"{codes:>16}"
-            )
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cpu", help="a CPU model of qemu-x86_64")
+    parser.add_argument("--execute", type=Path, nargs="+", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.execute:
+        execute(given.execute)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        compare(Path(folder), ["qemu-x86_64", "-cpu", given.cpu] if given.cpu else [])
 
 
-def _isa() -> str:
-    has = [name for name in ("AVX2", "AVX512F", "AVX512_ICL", "AVX512_SPR", "ASIMDDP") if cpu_features.get(name)]
+def execute(folders: list[Path]) -> None:
+    """The child's part, which imports little: run prepared folders, and say what this CPU is."""
+    print(_cpu())
+    for folder in folders:
+        if folder.name != "written":
+            worker.main(folder / "job.json")
+            continue
+        job = json.loads((folder / "job.json").read_text())
+        session = open_as_written(folder / "model.onnx", threads=1)
+        arrays = {name: np.load(folder / path) for name, path in job["inputs"].items()}
+        names = [output.name for output in session.get_outputs()]
+        count = len(next(iter(arrays.values())))
+        runs = [session.run(names, {name: array[i] for name, array in arrays.items()}) for i in range(count)]
+        (folder / "outputs").mkdir()
+        for number in range(len(names)):
+            np.save(folder / "outputs" / f"{number}.npy", np.stack([run[number] for run in runs]))
+        (folder / "result.json").write_text(json.dumps({"outputs": names}))
+
+
+def _cpu() -> str:
     import onnxruntime
+    from numpy._core._multiarray_umath import __cpu_features__ as features
 
+    has = [name for name in ("AVX2", "AVX512F", "AVX512_ICL", "AVX512_SPR", "ASIMDDP") if features.get(name)]
     inputs = probe.feeds()
-    session = onnxruntime.InferenceSession(probe.probe(signed=False).SerializeToString())
     right = probe.expected(inputs)
+    session = onnxruntime.InferenceSession(probe.probe(signed=False).SerializeToString())
     found = dict(zip(right, session.run(list(right), inputs), strict=True))
     wrong = [name for name in right if not np.array_equal(found[name], right[name])]
-    sums = "saturate: " + ", ".join(wrong) if wrong else "are exact"
-    return f"CPUID: {', '.join(has)}; onnxruntime {onnxruntime.__version__}; sums of 8-bit products {sums}"
+    sums = f"saturate ({', '.join(wrong)})" if wrong else "are exact"
+    return f"CPU with {', '.join(has)}; onnxruntime {onnxruntime.__version__}; its sums of 8-bit products {sums}"
 
 
-def _executed(
-    artefact: Artefact, job: RunJob, *, stands_in: bool = False, session: Mapping[str, str] | None = None
-) -> Outputs | None:
-    """Outputs of the runner's own worker in this process's kind of CPU; ``None`` where ONNX Runtime fails."""
-    work = WorkerJob.write(artefact, job, Samples(), stands_in=stands_in)
-    path = work.folder / "job.json"
-    told = json.loads(path.read_text())
-    path.write_text(json.dumps(told | {"session": told["session"] | dict(session or {})}))
-    if worker.main(path):
+def compare(work: Path, prefix: list[str]) -> None:
+    """Prepare every run here, execute all in one child, print the lines."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+    import onnx
+    import saturating_nets as nets
+    from exact_integers import exact_outputs
+
+    from edgedeploy.calibration.dataset import ArrayDataset
+    from edgedeploy.device_profiles.loader import load_profile
+    from edgedeploy.interfaces import RunJob
+    from edgedeploy.targets.onnxruntime.job import Samples, WorkerJob
+
+    schemes = [
+        *((net, profile, "static-qdq") for net in nets.STATIC for profile in nets.PROFILES),
+        *(("linear", profile, "dynamic-int8") for profile in nets.PROFILES),
+        ("linear", "x86-avx512vnni", "weight-only-int8"),
+        ("linear", "x86-avx512vnni", "weight-only-int4"),
+    ]
+    right: list[Outputs] = []
+    runs: list[dict[str, WorkerJob]] = []
+    for number, (net, profile, candidate) in enumerate(schemes):
+        graph = getattr(nets, net)()
+        artefact = nets.artefact(graph, profile, candidate, work / f"{number}")
+        samples = ArrayDataset(nets.inputs(graph, nets.COMPARED))
+        model = onnx.load(artefact.path)
+        right.append(_stacked([exact_outputs(model, sample) for sample in samples]))
+        runs.append({})
+        for column in ("own", "stand-in", "option", "written"):
+            job = RunJob(load_profile(profile), samples, work / f"{number}-runs", measure=False)
+            made = WorkerJob.write(artefact, job, Samples(), stands_in=column == "stand-in")
+            folder = made.folder.rename(work / f"{number}-runs" / column)
+            told = json.loads((folder / "job.json").read_text()) | {"threads": 1}
+            told["session"] |= OPTION if column == "option" else {}
+            (folder / "job.json").write_text(json.dumps(told))
+            runs[-1][column] = WorkerJob(folder)
+    folders = [str(run.folder) for columns in runs for run in columns.values()]
+    child = [*prefix, sys.executable, __file__, "--execute", *folders]
+    print(
+        subprocess.run(child, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout, end=""
+    )
+    heads = ("own", "stand-in", "option", "Q/DQ")
+    print(f"{'net':<13}{'target':<16}{'candidate':<18}" + "".join(f"{head:>14}" for head in heads) + f"{'off':>16}")
+    for (net, profile, candidate), want, columns in zip(schemes, right, runs, strict=True):
+        found = {column: _outputs(run) for column, run in columns.items()}
+        off = " ".join(f"{_off(want, found[column]):.2%}" for column in ("stand-in", "written"))
+        cells = "".join(f"{_closeness(want, item):>14}" for item in found.values())
+        print(f"{net:<13}{profile:<16}{candidate:<18}{cells}{off:>16}")
+
+
+def _outputs(run: WorkerJob) -> Outputs | None:
+    """``None`` where ONNX Runtime failed."""
+    if not (run.folder / "result.json").is_file():
         return None
-    return {name: np.array(array) for name, array in work.outputs(work.result()["outputs"]).items()}
+    return run.outputs(run.result()["outputs"])
 
 
 def _stacked(samples: list[Outputs]) -> Outputs:
@@ -110,7 +144,7 @@ def _stacked(samples: list[Outputs]) -> Outputs:
 
 
 def _closeness(right: Outputs, found: Outputs | None) -> str:
-    """The worst output's SQNR and cosine."""
+    """The worst output's SQNR in dB and cosine."""
     if found is None:
         return "fails"
     worst, cosine = math.inf, 1.0
@@ -122,8 +156,9 @@ def _closeness(right: Outputs, found: Outputs | None) -> str:
     return f"{worst:.1f} {cosine:.4f}"
 
 
-def _different(right: Outputs, found: Outputs) -> float:
+def _off(right: Outputs, found: Outputs | None) -> float:
     """The share of values that are off by more than float32 rounding."""
+    assert found is not None
     total = sum(array.size for array in right.values())
     return sum(int((np.abs(found[n] - a) > 1e-5 * np.abs(a).max()).sum()) for n, a in right.items()) / total
 

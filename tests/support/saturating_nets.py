@@ -20,6 +20,8 @@ from edgedeploy.interfaces import Artefact, ExportContext
 
 #: One profile for every way to multiply 8-bit integers.
 PROFILES = ("x86-avx512vnni", "x86-avx2", "raspberrypi5")
+#: The nets here that get a static form.
+STATIC = ("convolutions", "elementwise", "wide", "linear")
 #: Samples that calibrate, and those that are compared.
 CALIBRATING, COMPARED = 24, 4
 
