@@ -113,7 +113,7 @@ with folder.work_folder(out) as work:
     if len(sys.argv) > 2:
         (out / "phone").rename(work / "phone" / "previous-phone")
     print(work.name, flush=True)
-    time.sleep(60)
+    time.sleep(100000)
 """
 
 

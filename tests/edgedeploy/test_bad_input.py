@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pickle
 import signal
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
@@ -14,6 +12,7 @@ import pytest
 import torch
 import zoo
 from onnx import numpy_helper
+from processes import halting
 
 
 class Marker:
@@ -261,16 +260,9 @@ def test_signals_leave_the_old_bundle(number, code, stage, deploy, model, tmp_pa
     out = tmp_path / "out"
     assert deploy("-t", "host", "-q", "-o", out, "--candidate", "static-qdq", model)[0] == 0
     before = hash_tree(out)
-    command = [sys.executable, "-P", "-m", "edgedeploy", "-t", "host", "--candidate", "static-qdq"]
-    child = subprocess.Popen([*command, "-o", str(out), str(model)], stderr=subprocess.PIPE, text=True)
-    reached = False
-    for line in child.stderr:
-        if line.startswith(stage):
-            reached = True
-            child.send_signal(number)
-            break
+    child = halting(stage, "-t", "host", "--candidate", "static-qdq", "-o", out, model)
+    child.send_signal(number)
     child.communicate()
-    assert reached
     assert child.returncode == code
     assert {name: value for name, value in hash_tree(out).items() if not name.startswith(".edgedeploy")} == before
     assert deploy("-t", "host", "-q", "-o", out, model)[0] == 0

@@ -10,6 +10,7 @@ import sys
 from importlib.metadata import EntryPoint
 
 import pytest
+from processes import halting
 
 from edgedeploy import backends as table
 from edgedeploy.backends import Backend
@@ -128,19 +129,13 @@ def test_any_encoding_will_do(model, tmp_path, encoding):
     assert run("targets", "ö-🙂", env={"PYTHONIOENCODING": encoding})[0] == 2
 
 
-def start(*arguments):
-    return subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_says_what_it_had_written(model, tmp_path, number):
     """The first target's bundle stands; the second is interrupted."""
     out = tmp_path / "out"
-    child = start("-t", "host,x86-avx2", "--candidate", "static-qdq", "--json", "-o", out, model)
-    for line in child.stderr:
-        if line.startswith("x86-avx2: trying"):
-            child.send_signal(number)
-            break
+    arguments = ("-t", "host,x86-avx2", "--candidate", "static-qdq", "--json", "-o", out, model)
+    child = halting("x86-avx2: trying", *arguments, stdout=subprocess.PIPE)
+    child.send_signal(number)
     shown, error = child.communicate()
     assert child.returncode == 130
     written = [path.name for path in out.iterdir() if path.name.startswith("host")]
@@ -150,11 +145,8 @@ def test_an_interrupted_run_says_what_it_had_written(model, tmp_path, number):
 
 
 def test_an_interrupted_run_that_wrote_nothing_says_so(model, tmp_path):
-    child = start(*QUICK, "-o", tmp_path / "out", model)
-    for line in child.stderr:
-        if line.startswith("Capturing"):
-            child.send_signal(signal.SIGINT)
-            break
+    child = halting("Capturing", *QUICK, "-o", tmp_path / "out", model)
+    child.send_signal(signal.SIGINT)
     _, error = child.communicate()
     assert child.returncode == 130 and "nothing was changed" in error
     assert not (tmp_path / "out").exists()

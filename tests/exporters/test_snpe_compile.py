@@ -201,20 +201,20 @@ def worker(tmp_path: Path, code: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "patience_s", "told"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended by SIGSEGV"),
-        ("import sys; sys.stderr.write('prepare exploded'); sys.exit(3)", "prepare exploded"),
-        ("pass", "no answer"),
-        ("import time; time.sleep(60)", "no sign of life"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", 120, "ended by SIGSEGV"),
+        ("import sys; sys.stderr.write('prepare exploded'); sys.exit(3)", 120, "prepare exploded"),
+        ("pass", 120, "no answer"),
+        ("import time; time.sleep(100000)", 1, "no sign of life"),
     ],
     ids=["crash", "exit", "silent", "hang"],
 )
-def test_a_crashing_simulator_is_told(tmp_path, monkeypatch, code, told):
+def test_a_crashing_simulator_is_told(tmp_path, monkeypatch, code, patience_s, told):
     monkeypatch.setattr(host, "COMMAND", worker(tmp_path, code))
     job = Job(str(tmp_path / "m.onnx"), {}, str(tmp_path / "answer.json"))
     with pytest.raises(ToolFailedError) as caught:
-        host.run_job(job, tmp_path / "work", timeout_s=2)
+        host.run_job(job, tmp_path / "work", timeout_s=patience_s)
     assert told in str(caught.value)
     assert caught.value.exit_code is ExitCode.TOOL_FAILED
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from programs import require
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,6 @@ class Loopback:
     config: Path
 
 
-def _sshd() -> str:
-    found = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if found is None or shutil.which("ssh") is None:
-        pytest.skip("needs sshd and ssh: apt install openssh-server openssh-client")
-    return found
-
-
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -41,7 +34,8 @@ def _free_port() -> int:
 @contextmanager
 def loopback_sshd(folder: Path) -> Iterator[Loopback]:
     """Run sshd as this user with keys in ``folder``; skips the test where there is no sshd."""
-    program, port, user = _sshd(), _free_port(), getpass.getuser()
+    program, *_ = require("sshd", "ssh", "ssh-keygen")
+    port, user = _free_port(), getpass.getuser()
     for name in ("host_key", "user_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
     shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
@@ -65,11 +59,11 @@ def loopback_sshd(folder: Path) -> Iterator[Loopback]:
         yield Loopback(f"ssh:{user}@127.0.0.1:{port}", port, config)
     finally:
         server.terminate()
-        server.communicate(timeout=10)
+        server.communicate(timeout=120)
 
 
 def _wait(server: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise RuntimeError(f"sshd ended: {server.stderr.read().decode()}")
@@ -78,4 +72,4 @@ def _wait(server: subprocess.Popen[bytes], port: int) -> None:
             return
         except OSError:
             time.sleep(0.05)
-    raise RuntimeError("sshd did not listen within 10 s")
+    raise RuntimeError("sshd did not listen within 120 s")

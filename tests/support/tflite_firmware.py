@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pytest
+from programs import needs
 from tflite_cases import node
 from tflite_graphs import FloatGraph, quantized
 
@@ -23,11 +22,7 @@ from edgedeploy.targets.tflite_micro.emulator import EMULATOR
 
 STAND_IN = Path(__file__).parent / "tflm_stand_in"
 
-#: CI installs these tools; elsewhere these tests say that they are missing.
-MISSING = [tool for tool in (COMPILER, EMULATOR, "cmake", "make") if shutil.which(tool) is None]
-needs_emulator = pytest.mark.skipif(
-    bool(MISSING) and not os.environ.get("CI"), reason=f"{', '.join(MISSING)} is not installed"
-)
+needs_emulator = needs(COMPILER, EMULATOR, "cmake", "make")
 
 WIDTHS = (64, 32, 10)
 FAULTS = {"bad access": 1, "endless": 2, "wrong outputs": 3, "deep stack": 4, "error": 5}

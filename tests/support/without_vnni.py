@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from programs import require
 
 from edgedeploy.targets.onnxruntime import worker
 
@@ -20,9 +20,9 @@ _MANY = "import pathlib, sys, worker\nfor job in sys.argv[1:]:\n    assert worke
 
 def work_without_vnni(folders: Sequence[Path]) -> None:
     """Run prepared worker folders, all in one process; skips the test where there is no emulator."""
-    emulator = shutil.which("qemu-x86_64")
-    if platform.machine() != "x86_64" or emulator is None:
-        pytest.skip("needs qemu-x86_64 on an x86-64 machine: apt install qemu-user")
+    if platform.machine() != "x86_64":
+        pytest.skip("needs an x86-64 machine")
+    [emulator] = require("qemu-x86_64")
     jobs = [str(folder / "job.json") for folder in folders]
     done = subprocess.run(
         [emulator, "-cpu", CPU, sys.executable, "-c", _MANY, *jobs],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from programs import needs
 from tflite_cases import all_cases, conv, node
 from tflite_firmware import STAND_IN, copy_of_stand_in, needs_emulator
 from tflite_graphs import quantized
@@ -35,10 +35,7 @@ from edgedeploy.exporters.tflite_micro.flatbuffer import operators_of
 from edgedeploy.exporters.tflite_micro.writer import write_tflite
 from edgedeploy.tensors import Contract, PortSpec
 
-#: CI installs the compiler; elsewhere these tests say that it is missing.
-needs_compiler = pytest.mark.skipif(
-    shutil.which(COMPILER) is None and not os.environ.get("CI"), reason=f"{COMPILER} is not installed"
-)
+needs_compiler = needs(COMPILER)
 
 HOSTILE = [
     'quote" and \\ backslash',

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
 
 import pytest
 from loopback_sshd import loopback_sshd
+from processes import ends
 
 from edgedeploy.errors import InputError, MissingToolError, ToolFailedError
 from edgedeploy.targets.transports import open_transport
@@ -27,14 +27,14 @@ def transport(server, monkeypatch):
 def test_arguments_arrive_exactly_as_given(transport):
     arguments = ["two words", "$HOME", "a'b\"c", "`id`", "; false", "*", "\n", "ü", "--flag"]
     code = "import sys; print(ascii(sys.argv[1:]))"
-    done = transport.run([sys.executable, "-c", code, *arguments], timeout_s=30)
+    done = transport.run([sys.executable, "-c", code, *arguments], timeout_s=120)
     assert done.returncode == 0
     assert done.stdout.strip() == ascii(arguments)
 
 
 def test_environment_exit_code_and_both_streams_come_back(transport):
     code = "import os, sys; print(os.environ['GREETING']); print('so', file=sys.stderr); sys.exit(7)"
-    done = transport.run([sys.executable, "-c", code], timeout_s=30, env={"GREETING": "it's $HOME"})
+    done = transport.run([sys.executable, "-c", code], timeout_s=120, env={"GREETING": "it's $HOME"})
     assert (done.returncode, done.stdout, done.stderr) == (7, "it's $HOME\n", "so\n")
 
 
@@ -52,14 +52,13 @@ def test_files_and_folders_go_there_and_back(transport, tmp_path):
 
 
 def test_a_program_that_hangs_is_ended_on_the_device_too(transport, tmp_path):
-    mark = tmp_path / "still-alive"
-    code = f"import time, pathlib; time.sleep(3); pathlib.Path({str(mark)!r}).touch()"
-    start = time.monotonic()
-    with pytest.raises(ToolFailedError, match="took longer than 1 s"):
-        transport.run([sys.executable, "-c", code], timeout_s=1)
-    assert time.monotonic() - start < 3
-    time.sleep(3)
-    assert not mark.exists()
+    there = tmp_path / "pid"
+    for timeout_s in (1, 10, 100):  # until even a busy machine gets so far
+        with pytest.raises(ToolFailedError, match=f"took longer than {timeout_s} s"):
+            transport.run(["sh", "-c", f"echo $$ > {there}; exec sleep 100000"], timeout_s=timeout_s)
+        if there.is_file() and (said := there.read_text()).endswith("\n"):
+            break
+    assert ends(int(said))
 
 
 def test_fetching_what_is_not_there_says_what(transport, tmp_path):
@@ -79,7 +78,7 @@ def test_an_unknown_host_key_is_refused_with_the_way_on(server, monkeypatch, tmp
     config.write_text(server.config.read_text().replace("known_hosts", "no_such_hosts"))
     monkeypatch.setenv("EDGEDEPLOY_SSH_CONFIG", str(config))
     with pytest.raises(ToolFailedError, match="cannot be reached") as caught:
-        open_transport(server.address).run(["true"], timeout_s=10)
+        open_transport(server.address).run(["true"], timeout_s=120)
     assert "Connect once by hand" in caught.value.remedy
 
 
@@ -88,14 +87,14 @@ def test_a_key_that_the_device_does_not_know_is_refused_without_a_password_promp
     config.write_text(server.config.read_text().replace("user_key", "host_key"))
     monkeypatch.setenv("EDGEDEPLOY_SSH_CONFIG", str(config))
     with pytest.raises(ToolFailedError, match="cannot be reached") as caught:
-        open_transport(server.address).run(["true"], timeout_s=10)
+        open_transport(server.address).run(["true"], timeout_s=120)
     assert "ssh-copy-id" in caught.value.remedy
 
 
 def test_a_port_where_nobody_listens(server, monkeypatch):
     monkeypatch.setenv("EDGEDEPLOY_SSH_CONFIG", str(server.config))
     with pytest.raises(ToolFailedError, match="cannot be reached") as caught:
-        open_transport("ssh:someone@127.0.0.1:1").run(["true"], timeout_s=10)
+        open_transport("ssh:someone@127.0.0.1:1").run(["true"], timeout_s=120)
     assert "Connection refused" in caught.value.found
     assert "ssh:USER@HOST:PORT" in caught.value.remedy
 
@@ -103,7 +102,7 @@ def test_a_port_where_nobody_listens(server, monkeypatch):
 def test_no_ssh_client(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingToolError, match="ssh is needed"):
-        open_transport("ssh:pi@kitchen").run(["true"], timeout_s=10)
+        open_transport("ssh:pi@kitchen").run(["true"], timeout_s=120)
 
 
 @pytest.mark.parametrize(
