@@ -9,11 +9,14 @@ from __future__ import annotations
 import _compat_pickle
 import io
 import pickletools
+import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from edgedeploy.errors import InputError
+from edgedeploy.model.archive import MAX_PROGRAM_BYTES, damaged, open_archive, read_member
 
 #: A global whose name the pickle computes while it runs, or an opcode of which nothing good can come.
 OPAQUE = "<computed>"
@@ -24,6 +27,36 @@ _STRINGS = frozenset(
 _MEMO_PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"})
 _MEMO_GETS = frozenset({"GET", "BINGET", "LONG_BINGET"})
 _TRANSPARENT = frozenset({"FRAME"})
+
+#: The members of an archive that torch.save writes.
+_SAVED = re.compile(
+    r"data\.pkl|version|byteorder|data/\d{1,9}|\.data/(version|serialization_id)|\.format_version|\.storage_alignment"
+)
+#: What old (non-zip) torch.save files begin with: torch.serialization.MAGIC_NUMBER as a pickle of protocol 2.
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+
+class _Bounded(io.RawIOBase):
+    """A file that a length of 2^56 in a pickle cannot make allocate more than it holds."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        here = file.tell()
+        self._end = file.seek(0, 2)
+        file.seek(here)
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(self._end - self._file.tell(), 0)
+        return self._file.read(left if size < 0 else min(size, left))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        return self._file.readline(
+            min(MAX_PROGRAM_BYTES, size if size is not None and size >= 0 else MAX_PROGRAM_BYTES)
+        )
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 def globals_of(program: bytes | IO[bytes], pickles: int = 1) -> frozenset[str]:
@@ -36,10 +69,80 @@ def globals_of(program: bytes | IO[bytes], pickles: int = 1) -> frozenset[str]:
         ValueError: where the bytes are no pickle.
     """
     names: set[str] = set()
-    stream = io.BytesIO(program) if isinstance(program, bytes) else program
-    for _ in range(pickles):
-        names |= _scan(stream)
+    stream = _Bounded(io.BytesIO(program) if isinstance(program, bytes) else program)
+    try:
+        for _ in range(pickles):
+            names |= _scan(stream)
+    except (ValueError, EOFError, IndexError, MemoryError, OverflowError, RecursionError) as error:
+        raise ValueError(str(error)[:200] or type(error).__name__) from None
     return frozenset(names)
+
+
+def saved_globals(path: Path, where: str, file: IO[bytes]) -> frozenset[str]:
+    """The globals of the one pickle in an archive of the form that torch.save writes.
+
+    Raises:
+        InputError: where it is another file (an old, non-zip one too), or has members that torch.save does not write.
+    """
+    head = file.read(2)
+    file.seek(0)
+    if head != b"PK":
+        raise InputError(
+            f"{where} in {str(path)!r} is not what torch.save writes; nothing was loaded.",
+            found=f"bytes that start with {head!r}",
+            remedy="Save it again with a newer torch.",
+        )
+    with open_archive(path, file, where) as archive:
+        members = {member.filename.partition("/")[2]: member for member in archive.infolist()}
+        check_saved_names(path, archive, where)
+        program = read_member(path, archive, members["data.pkl"], MAX_PROGRAM_BYTES)
+    try:
+        return globals_of(program)
+    except ValueError as error:
+        raise damaged(path, f"the pickle {where + '/data.pkl'!r} cannot be read ({error})") from None
+
+
+def check_saved_names(path: Path, archive: zipfile.ZipFile, where: str = "") -> None:
+    """Demand the members that torch.save writes, all below one folder.
+
+    Raises:
+        InputError: naming another one.
+    """
+    names = archive.namelist()
+    if len({name.partition("/")[0] for name in names}) != 1:
+        raise damaged(path, f"{where or 'it'} has more than one top folder")
+    short = [name.partition("/")[2] for name in names]
+    strange = [name for name in short if not _SAVED.fullmatch(name)]
+    if strange or "data.pkl" not in short:
+        raise damaged(
+            path,
+            f"{where or 'it'} has {strange[0][:200] if strange else 'no data.pkl'!r}: torch.save writes no such archive",
+        )
+
+
+def check_restricted(path: Path, where: str, file: IO[bytes], allowed: frozenset[str] = frozenset()) -> None:
+    """Refuse an archive within ``path`` whose pickle names more than tensors need, or that is of another form.
+
+    Raises:
+        InputError: naming what it would call.
+    """
+    refuse_unsafe(path, {where: saved_globals(path, where, file)}, allowed)
+
+
+def load_restricted(path: Path, where: str, file: IO[bytes]) -> Any:
+    """Load what torch.save wrote of tensors, after `check_restricted`, with torch's restricted unpickler.
+
+    Raises:
+        InputError: where it names more than tensors need, or torch cannot read it.
+    """
+    import torch
+
+    check_restricted(path, where, file)
+    file.seek(0)
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise damaged(path, f"torch cannot read {where} ({type(error).__name__}: {str(error)[:150]})") from error
 
 
 def _scan(stream: IO[bytes]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from edgedeploy.errors import InputError
-from edgedeploy.model.archive import damaged, open_archive
+from edgedeploy.model.archive import damaged
 from edgedeploy.model.binding import bind_by_signature, bind_positionally
 from edgedeploy.model.exported_program import read_exported_program
 from edgedeploy.model.finite import check_finite
 from edgedeploy.model.options import LoadOptions
-from edgedeploy.model.pickles import globals_of, refuse_unsafe
+from edgedeploy.model.pickles import LEGACY_MAGIC, globals_of, refuse_unsafe, saved_globals
 from edgedeploy.model.program_source import source_of_program
 from edgedeploy.model.quiet import quiet
 from edgedeploy.model.torch_source import TorchSource, example_values
@@ -86,7 +87,7 @@ def from_pickle(path: Path, options: LoadOptions, legacy: bool) -> tuple[str, To
     import torch
 
     if not options.unsafe_load:
-        refuse_unsafe(path, _pickle_globals(path, legacy), options.allow_globals)
+        refuse_unsafe(path, pickle_globals(path, legacy), options.allow_globals)
     trusted = [] if options.unsafe_load else [_resolve(name) for name in sorted(options.allow_globals)]
     context = torch.serialization.safe_globals(cast("list[Any]", trusted)) if trusted else nullcontext()
     try:
@@ -137,20 +138,33 @@ def _need_inputs(path: Path, what: str, options: LoadOptions) -> Sequence[Tensor
     return options.inputs
 
 
-def _pickle_globals(path: Path, legacy: bool) -> dict[str, frozenset[str]]:
-    try:
-        if not legacy:
-            with open_archive(path) as archive:
-                names = [name for name in archive.namelist() if name.endswith(".pkl")]
-                return {name: globals_of(archive.read(name)) for name in names}
+def pickle_globals(path: Path, legacy: bool) -> dict[str, frozenset[str]]:
+    """The globals of every pickle in a file of torch.save, by place; nothing is run.
+
+    Raises:
+        InputError: where the file is of another form than torch.save writes.
+    """
+    if not legacy:
         with path.open("rb") as file:
-            first = globals_of(file)
-            try:
-                return {"legacy pickle": first | globals_of(file, _LEGACY_PICKLES - 1)}
-            except (ValueError, EOFError):
-                return {"pickle": first}
-    except (ValueError, EOFError, IndexError) as error:
-        raise damaged(path, f"its pickle cannot be read ({error})") from error
+            return {"data.pkl": saved_globals(path, "the archive", file)}
+    if _is_tar(path):
+        raise damaged(path, "a tar archive, as torch before 0.1.10 wrote: load and save it again with a newer torch")
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(LEGACY_MAGIC)) == LEGACY_MAGIC
+            file.seek(0)
+            return {"legacy pickle": globals_of(file, _LEGACY_PICKLES)} if magic else {"pickle": globals_of(file)}
+    except ValueError as error:
+        raise damaged(path, f"its pickle cannot be read ({error})") from None
+
+
+def _is_tar(path: Path) -> bool:
+    """torch.load tries tar first, whatever the bytes begin with."""
+    try:
+        with tarfile.open(path, "r:"):
+            return True
+    except Exception:  # tarfile raises many kinds for what is no tar
+        return False
 
 
 def _resolve(name: str) -> object:

@@ -132,7 +132,8 @@ def test_hostile_pickle_behind_a_weight_or_constant(tmp_path, marker, kind, file
         lambda name, content: None if name == f"data/{kind}/{file}" else edit(name, content),
         **{f"data__{kind}__{file}": payload},
     )
-    assert "posix.system" in refused(swapped, marker).found
+    found = refused(swapped, marker).found
+    assert file in found if file.startswith("opaque") else "posix.system" in found
 
 
 def test_compiled_code_in_a_pt2(tmp_path, marker):
