@@ -36,11 +36,10 @@ _SAVED = re.compile(
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
-class _Bounded(io.RawIOBase):
+class _Bounded:
     """A file that a length of 2^56 in a pickle cannot make allocate more than it holds."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        super().__init__()
         self._file = file
         here = file.tell()
         self._end = file.seek(0, 2)
@@ -114,10 +113,8 @@ def check_saved_names(path: Path, archive: zipfile.ZipFile, where: str = "") -> 
     short = [name.partition("/")[2] for name in names]
     strange = [name for name in short if not _SAVED.fullmatch(name)]
     if strange or "data.pkl" not in short:
-        raise damaged(
-            path,
-            f"{where or 'it'} has {strange[0][:200] if strange else 'no data.pkl'!r}: torch.save writes no such archive",
-        )
+        what = repr(strange[0][:200]) if strange else "no data.pkl"
+        raise damaged(path, f"{where or 'it'} has {what}: torch.save writes no such archive")
 
 
 def check_restricted(path: Path, where: str, file: IO[bytes], allowed: frozenset[str] = frozenset()) -> None:
@@ -145,7 +142,7 @@ def load_restricted(path: Path, where: str, file: IO[bytes]) -> Any:
         raise damaged(path, f"torch cannot read {where} ({type(error).__name__}: {str(error)[:150]})") from error
 
 
-def _scan(stream: IO[bytes]) -> set[str]:
+def _scan(stream: Any) -> set[str]:
     names: set[str] = set()
     memo: dict[int, str | None] = {}
     pushed: tuple[str | None, str | None] = (None, None)

@@ -45,7 +45,7 @@ def read_json(path: Path, member: str, content: bytes) -> Any:
     if len(content) > _MAX_TEXT_BYTES:
         raise damaged(path, f"the table {member!r} has {len(content):,} bytes")
     try:
-        return json.loads(content)
+        return json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError, MemoryError) as error:
         why = "nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
         raise damaged(path, f"{member!r} is not readable JSON ({why})") from None
@@ -82,7 +82,7 @@ def as_dataclass(path: Path, member: str, kind: type, document: Any) -> Any:
     try:
         if not isinstance(document, dict):
             raise TypeError(f"a {type(document).__name__} at its top")
-        return _dict_to_dataclass(kind, document)
+        return _dict_to_dataclass(kind, document)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, RecursionError) as error:
         raise damaged(
             path, f"{member!r} is not what torch writes ({type(error).__name__}: {str(error)[:150]})"
@@ -125,7 +125,7 @@ def _fields(program: Any) -> Iterator[tuple[str, str, Any]]:
     pending: list[tuple[str, str, Any]] = [("", "", program)]
     while pending:
         owner, field, value = pending.pop()
-        if dataclasses.is_dataclass(value):
+        if _is_record(value):
             name = type(value).__name__
             if _is_union(value):
                 pending.append((name, str(value.type), value.value))  # one field is set
@@ -191,6 +191,10 @@ def _fault(owner: str, field: str, value: Any) -> str:
     return _fault_in_leaf(value)
 
 
+def _is_record(value: Any) -> bool:
+    return dataclasses.is_dataclass(value)
+
+
 def _is_union(value: Any) -> bool:
     from torch._export.serde.union import _Union
 
@@ -202,7 +206,7 @@ def _name_fault(value: Any) -> str:
 
 
 def _fault_in_leaf(value: Any) -> str:
-    if dataclasses.is_dataclass(value) or isinstance(value, dict | list | tuple | str | bool | float | None):
+    if _is_record(value) or isinstance(value, dict | list | tuple | str | bool | float | None):
         return ""
     if isinstance(value, int):
         return "" if value.bit_length() <= 64 else "a number of more than 64 bits"
@@ -215,13 +219,13 @@ def _clean(program: Any) -> None:
     program.graph_module.metadata = {}
     pending: list[Any] = [program]
     while pending:
-        here = pending.pop()
+        here: Any = pending.pop()
+        name = type(here).__name__
         if isinstance(here, dict):
             pending.extend(here.values())
         elif isinstance(here, list | tuple):
             pending.extend(here)
-        elif dataclasses.is_dataclass(here) and not isinstance(here, type):
-            name = type(here).__name__
+        elif _is_record(here):
             if name == "Node":
                 here.metadata = _kept(here.metadata)
             elif name == "Device":

@@ -122,7 +122,7 @@ class _Reader:
         if name in ("Pow", "PowByNatural", "FloatPow"):
             if len(arguments) != 2:
                 raise _FaultError(f"a {name} of {len(arguments)} arguments")
-            return self._power(*arguments, depth)
+            return self._power(arguments[0], arguments[1], depth)
         if name in ("LShift", "RShift"):
             return (
                 self._binary(ast.LShift(), arguments[0], arguments[1], depth) if len(arguments) == 2 else (0, 1 << 30)

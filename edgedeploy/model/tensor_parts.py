@@ -57,7 +57,8 @@ def read_tensors(path: Path, kind: str, table: bytes, read: Callable[[str], byte
         if entry.path_name not in storages:
             storages[entry.path_name] = _bytes_as_tensor(read(entry.path_name))
         tensor = _view(path, where, storages[entry.path_name], entry.tensor_meta)
-        tensors[name] = nn.Parameter(tensor, requires_grad=False) if entry.is_param is True else tensor
+        trained = entry.tensor_meta.requires_grad is True and (tensor.is_floating_point() or tensor.is_complex())
+        tensors[name] = nn.Parameter(tensor, requires_grad=trained) if entry.is_param is True else tensor
     return tensors
 
 
@@ -115,5 +116,5 @@ def _refused(path: Path, found: str) -> InputError:
     return InputError(
         f"{str(path)!r} holds something else than tensors; nothing was loaded.",
         found=found,
-        remedy="Save a model of plain tensors (torch.export.save); if you trust the file as a program, use --unsafe-load.",
+        remedy="Save a model of plain tensors (torch.export.save); if you trust the file, use --unsafe-load.",
     )
