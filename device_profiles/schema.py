@@ -122,12 +122,19 @@ BUDGET_KEYS: dict[str, str] = {
 
 
 class Quality(Section):
-    """Default gates against the FP32 reference; one that does not apply to a model is listed as such."""
+    """Default gates against the FP32 reference; one that does not apply to a model is listed as such.
+
+    The decibels are of the centred output: the reference's variance over the inputs by the error's power, in the worst
+    group of channels of one scale, in the worst slice of any axis, and in the worst sample (`edgedeploy.compare`).
+    """
 
     max_accuracy_drop: float | None = Field(default=None, ge=0, le=1)
     min_agreement: float | None = Field(default=None, ge=0, le=1)
-    min_cosine: float | None = Field(default=None, ge=-1, le=1)
     min_sqnr_db: float | None = None
+    min_channel_sqnr_db: float | None = None
+    min_sample_sqnr_db: float | None = None
+    min_identical: float | None = Field(default=None, ge=0, le=1)
+    min_cosine: float | None = Field(default=None, ge=-1, le=1)
     max_clipped_fraction: float | None = Field(default=None, ge=0, le=1)
 
 

@@ -11,10 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 from edgedeploy.errors import ExitCode
 from edgedeploy.evidence import Evidence, Figure
+from edgedeploy.quality.nonfinite import MOST_UNDEFINED
 
 if TYPE_CHECKING:
     from edgedeploy.compare import OutputComparison
     from edgedeploy.device_profiles.schema import Budget, DeviceProfile, Quality
+
+
+#: Gates that compare outputs with the reference: more precision can mend what fails them.
+FIDELITY = (
+    "max_accuracy_drop",
+    "min_agreement",
+    "min_sqnr_db",
+    "min_channel_sqnr_db",
+    "min_sample_sqnr_db",
+    "min_identical",
+    "min_cosine",
+)
 
 
 class Outcome(StrEnum):
@@ -85,37 +98,59 @@ def judge_quality(
     allowed: Collection[str] = (),
 ) -> tuple[Verdict, ...]:
     """Judge the gates that are set against the worst output; ``allowed`` names gates that may stay unverified."""
-    verdicts = _broken(comparisons, evidence)
+    verdicts = _finite(comparisons, evidence)
+    vacuous = next((item.vacuous for item in comparisons if item.vacuous), "")
     for gate, limit in gates.model_dump(exclude_none=True).items():
-        value, lower_is_better = _gate_value(gate, comparisons, clipped_fraction)
-        vacuous = next((item.vacuous for item in comparisons if item.vacuous), "")
-        required = gate not in allowed and gate.split("_", 1)[1] not in allowed
-        if evidence is Evidence.NONE and gate != "max_clipped_fraction":
+        if gate == "max_clipped_fraction":
+            found = _Found(clipped_fraction)
+            # Counted on this host's calibration statistics, whatever ran the artefact or did not.
+            proof = Evidence.NONE if clipped_fraction is None else Evidence.ESTIMATE
+        else:
+            found, proof = _worst(gate, comparisons), evidence
+        outcome, why = Outcome.PASS, ""
+        if gate != "max_clipped_fraction" and evidence is Evidence.NONE:
             outcome, why = Outcome.UNVERIFIED, "the artefact was not run"
-        elif value is None:
+        elif found.value is None:
             outcome, why = Outcome.NOT_APPLICABLE, _NOT_APPLICABLE[gate]
-        elif (value > limit) if lower_is_better else (value < limit):
-            outcome, why = Outcome.FAIL, ""
+        elif not ((found.value <= limit) if gate.startswith("max_") else (found.value >= limit)):
+            outcome, why = Outcome.FAIL, found.where  # not a number is not inside
+        elif gate == "min_identical" and (dead := next((item for item in comparisons if item.dead), None)):
+            outcome, why = Outcome.FAIL, f"{dead.output!r}, {dead.dead}"
         elif data_free:
             outcome, why = Outcome.UNVERIFIED, "no calibration or evaluation data: judged on made-up inputs"
-        elif vacuous:
+        elif vacuous and gate != "max_clipped_fraction":
             outcome, why = Outcome.UNVERIFIED, vacuous
-        else:
-            outcome, why = Outcome.PASS, ""
-        sign = "≤" if lower_is_better else "≥"
+        required = gate not in allowed and gate.split("_", 1)[1] not in allowed
+        sign = "≤" if gate.startswith("max_") else "≥"
         verdicts.append(
-            Verdict(gate, "quality", f"{sign} {limit:g}", value, None, None, evidence, outcome, required, why)
+            Verdict(gate, "quality", f"{sign} {limit:g}", found.value, None, None, proof, outcome, required, why)
         )
     return tuple(verdicts)
 
 
-def _broken(comparisons: Sequence[OutputComparison], evidence: Evidence) -> list[Verdict]:
-    """NaN or Inf where the reference has none fails, whatever gates are set."""
-    worst = max((item.broken_samples for item in comparisons), default=0)
-    if not worst:
+def _finite(comparisons: Sequence[OutputComparison], evidence: Evidence) -> list[Verdict]:
+    """NaN or Inf where the reference has none fails, whatever gates are set, and so does a lost infinity."""
+    broken = max((item.broken_samples for item in comparisons), default=0)
+    wrong = sum(item.infinities_wrong for item in comparisons)
+    infinities = sum(item.infinities for item in comparisons)
+    undefined = max((item.undefined_samples for item in comparisons), default=0)
+    if not (broken or infinities or undefined):
         return []
-    why = f"NaN or Inf in {worst} of {comparisons[0].samples} samples, none in the FP32 reference"
-    return [Verdict("finite_outputs", "quality", "0 broken", worst, None, None, evidence, Outcome.FAIL, True, why)]
+    reasons = []
+    if broken:
+        reasons.append(f"NaN or Inf in {broken} of {comparisons[0].samples} samples, none in the FP32 reference")
+    if wrong:
+        reasons.append(f"{wrong} of the reference's {infinities} infinities are other numbers")
+    outcome = Outcome.FAIL if reasons else Outcome.PASS
+    if stand_ins := sum(item.infinities_finite for item in comparisons):
+        reasons.append(f"{stand_ins} of {infinities} infinities are finite numbers far beyond all others")
+    if undefined:
+        reasons.append(f"the FP32 reference has NaN in {undefined} of {comparisons[0].samples} samples: left out there")
+        unproved = any(item.undefined_share > MOST_UNDEFINED for item in comparisons)
+        outcome = Outcome.UNVERIFIED if unproved and outcome is Outcome.PASS else outcome
+    why = "; ".join(reasons)
+    value = broken + wrong
+    return [Verdict("finite_outputs", "quality", "0 broken", value, None, None, evidence, outcome, True, why)]
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> ExitCode:
@@ -183,20 +218,40 @@ def _inside(budget: Budget, value: float | None) -> bool:
     return value <= budget.limit if budget.max is not None else value >= budget.limit
 
 
-def _gate_value(gate: str, comparisons: Sequence[OutputComparison], clipped: float | None) -> tuple[float | None, bool]:
-    """The worst output's value for a gate, and whether lower is better."""
-    if gate == "max_clipped_fraction":
-        return clipped, True
+@dataclass(frozen=True)
+class _Found:
+    """The worst value of a gate, and whose it is."""
+
+    value: float | None
+    where: str = ""
+
+
+def _worst(gate: str, comparisons: Sequence[OutputComparison]) -> _Found:
+    """The worst output's value for a gate."""
+    found = [_Found(value, f"{item.output!r}{place}") for item in comparisons
+             for value, place in [_of_output(gate, item)] if value is not None]  # fmt: skip
+    if not found:
+        return _Found(None)
+    broken = next((item for item in found if item.value != item.value), None)
+    pick = max if gate.startswith("max_") else min
+    return broken or pick(found, key=lambda item: item.value or 0.0)
+
+
+def _of_output(gate: str, item: OutputComparison) -> tuple[float | None, str]:
+    """(value of a gate for one output, where in it)."""
     if gate == "max_accuracy_drop":
-        drops = [
-            item.reference_accuracy - item.accuracy
-            for item in comparisons
-            if item.accuracy is not None and item.reference_accuracy is not None
-        ]
-        return (max(drops) if drops else None), True
-    field = {"min_agreement": "agreement", "min_cosine": "cosine_mean", "min_sqnr_db": "sqnr_db"}[gate]
-    values = [getattr(item, field) for item in comparisons if getattr(item, field) is not None]
-    return (min(values) if values else None), False
+        if item.accuracy is None or item.reference_accuracy is None:
+            return None, ""
+        return item.reference_accuracy - item.accuracy, ""
+    if gate == "min_sqnr_db":
+        return item.sqnr_db, f", {item.groups[0].where}" if item.groups and item.groups[0].where else ""
+    if gate == "min_channel_sqnr_db":
+        return item.channel_sqnr_db, f", {item.worst_channel}" if item.worst_channel else ""
+    if gate == "min_sample_sqnr_db":
+        return item.sample_sqnr_db, f", sample {', '.join(map(str, item.worst_samples[:4]))}"
+    if gate == "min_identical":
+        return item.identical, ""
+    return {"min_agreement": item.agreement, "min_cosine": item.cosine_mean}[gate], ""
 
 
 _NOT_APPLICABLE = {
@@ -204,5 +259,8 @@ _NOT_APPLICABLE = {
     "min_agreement": "no output is a class score",
     "min_cosine": "no output is floating-point",
     "min_sqnr_db": "no output is floating-point",
+    "min_channel_sqnr_db": "no floating-point output has more than one element",
+    "min_sample_sqnr_db": "no output is floating-point",
+    "min_identical": "no output is an integer or boolean",
     "max_clipped_fraction": "this artefact has no quantized activations",
 }

@@ -24,6 +24,9 @@ LAYERS = {
     "edgedeploy.device_profiles": 1,
     "edgedeploy.graph": 1,
     "edgedeploy.model": 1,
+    "edgedeploy.quality": 0,  # measures that every comparison shares
+    "edgedeploy.compare": 0,
+    "edgedeploy.judge": 2,
     "edgedeploy.interfaces": 2,
     "edgedeploy.backends": 2,
     "edgedeploy.sandbox": 1,

@@ -27,6 +27,7 @@ from edgedeploy.exporters.onnxruntime.stem import pad_stem_channels
 from edgedeploy.exporters.onnxruntime.weight_only import ACCURACY_LEVEL, BLOCK_SIZE, quantize_weights
 from edgedeploy.graph.graph import Graph
 from edgedeploy.interfaces import Artefact, ExportContext, Json, Selection
+from edgedeploy.judge import FIDELITY
 from edgedeploy.precision import DYNAMIC_INT8, FLOAT32, INT8, WEIGHT_ONLY_4, WEIGHT_ONLY_8, Precision
 from edgedeploy.tensors import Contract, PortSpec, TensorSpec
 
@@ -58,7 +59,7 @@ class OnnxRuntimeExporter:
 
 def _missed_quality(context: ExportContext) -> bool:
     """Mixed precision is the cure where plain INT8 missed a gate that float layers can mend."""
-    curable = {"max_accuracy_drop", "min_agreement", "min_sqnr_db", "min_cosine"}
+    curable = set(FIDELITY)
     return any(item.candidate == offers.STATIC and curable & set(item.failed_gates) for item in context.rejections)
 
 
