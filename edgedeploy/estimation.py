@@ -168,7 +168,7 @@ def parse_rate(text: str) -> float | None:
 
 
 def _bundled_model(folder: Path) -> Path:
-    from edgedeploy.bundle.verify import read_bundle
+    from edgedeploy.bundle.read import read_bundle
 
     manifest, _ = read_bundle(folder)
     main = folder / manifest.artefact.main

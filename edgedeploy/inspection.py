@@ -31,7 +31,7 @@ def describe(path: Path, *, layers: bool = False) -> str:
 
 
 def _bundle(folder: Path) -> str:
-    from edgedeploy.bundle.verify import read_bundle
+    from edgedeploy.bundle.read import read_bundle
 
     manifest, measurements = read_bundle(folder)
     artefact = manifest.artefact

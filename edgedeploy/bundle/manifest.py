@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Record(BaseModel):
@@ -82,9 +82,13 @@ class ArtefactRecord(Record):
 
 
 class Manifest(Record):
-    """``manifest.json``. ``files`` gives the sha256 of every file but the manifest, measurements and report."""
+    """``manifest.json``.
 
-    format: Literal[1] = 1
+    ``files`` gives the sha256 of every file but the manifest, measurements and report; ``executables`` names those
+    among them that may be executed.
+    """
+
+    format: Literal[2] = 2
     target: str
     backend: str
     model: ModelRecord
@@ -96,6 +100,7 @@ class Manifest(Record):
     options: dict[str, str]
     unstable: dict[str, str]
     files: dict[str, str]
+    executables: list[str]
 
 
 class FigureRecord(Record):
@@ -126,8 +131,13 @@ class VerdictRecord(Record):
 
 
 class Measurement(Record):
-    """One run of the artefact somewhere, judged."""
+    """One run of the artefact somewhere, judged.
 
+    ``previous_sha256`` is the hash of the run before (of its `to_json`), for the first run that of manifest.json, so
+    that no run can be changed, removed or moved without a trace; `edgedeploy.bundle.journal` checks it.
+    """
+
+    previous_sha256: str = ""
     at: str
     device: str
     evidence: str
@@ -141,10 +151,19 @@ class Measurement(Record):
 
 
 class Measurements(Record):
-    """``measurements.json``: the build's own run first, later runs appended."""
+    """``measurements.json``: the build's own run first, later runs appended.
 
-    format: Literal[1] = 1
+    ``sha256`` is the hash of all the rest (of its `to_json` with an empty ``sha256``): the name of this state of the
+    journal, for whoever keeps it elsewhere. ``report_sha256`` is that of report.md, which edgedeploy ``report_by``
+    rendered, ``report_before_sha256`` that of the report before the last run was appended.
+    """
+
+    format: Literal[2] = 2
     manifest_sha256: str
+    report_sha256: str = ""
+    report_before_sha256: str = ""
+    report_by: str = ""
+    sha256: str = ""
     stages_s: dict[str, float]
     peak_memory_mb: float
     confinement: dict[str, Any] = Field(default_factory=dict)

@@ -18,10 +18,9 @@ from functools import cache
 from pathlib import Path
 
 from edgedeploy.bundle.faults import fault
+from edgedeploy.bundle.tree import MANIFEST
 from edgedeploy.errors import EdgeDeployError, InputError, ToolFailedError
 from edgedeploy.untrusted import entries, read_json, shown
-
-MANIFEST = "manifest.json"
 
 #: How a bundle is called while it steps aside for another.
 PREVIOUS = "previous-"
@@ -84,8 +83,8 @@ def move_into_place(source: Path, destination: Path) -> None:
     """Replace the folder ``destination`` by ``source``; whatever stops this in between, one of them is there whole.
 
     Both lie on one file system, ``source`` in a work folder of ours. The new bundle is on the disk, not only in memory,
-    before it takes the name. What it replaces is removed. Nothing in ``source`` is believed: a model may have taken over
-    the process that made it.
+    before it takes the name. What it replaces is removed. Nothing in ``source`` is believed: a model may have taken
+    over the process that made it.
 
     Raises:
         InputError: ``destination`` is no bundle of ours, or can't be replaced.

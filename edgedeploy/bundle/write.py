@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedeploy.bundle.golden import write_golden
+from edgedeploy.bundle.journal import appended
 from edgedeploy.bundle.lock import FILE_NAME as LOCK
 from edgedeploy.bundle.lock import Lock
 from edgedeploy.bundle.manifest import (
@@ -27,9 +28,17 @@ from edgedeploy.bundle.manifest import (
 )
 from edgedeploy.bundle.picture import FILE_NAME as PICTURE
 from edgedeploy.bundle.picture import render_layers
-from edgedeploy.bundle.place import MANIFEST
-from edgedeploy.bundle.report import render_report
-from edgedeploy.bundle.tree import hash_tree, sha256_file
+from edgedeploy.bundle.tree import (
+    ARTEFACT,
+    GOLDEN,
+    MANIFEST,
+    MEASUREMENTS,
+    REPORT,
+    UNHASHED,
+    hash_tree,
+    settle_modes,
+    sha256_file,
+)
 from edgedeploy.calibration.dataset import Dataset
 from edgedeploy.device_profiles.schema import DeviceProfile
 
@@ -37,12 +46,6 @@ if TYPE_CHECKING:
     from edgedeploy.prepare import Plan, Prepared
     from edgedeploy.tensors import PortSpec
     from edgedeploy.trial import Trial
-
-ARTEFACT, GOLDEN = "artefact", "golden"
-MEASUREMENTS, REPORT = "measurements.json", "report.md"
-
-#: Files that are not part of the reproducible digest.
-UNHASHED = (MANIFEST, MEASUREMENTS, REPORT)
 
 #: Packages whose version can change the artefact's bytes.
 _TOOLS = ("edgedeploy", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -88,10 +91,12 @@ def write_bundle(folder: Path, parts: BundleParts) -> Path:
         stages_s={name: round(seconds, 3) for name, seconds in parts.stages_s.items()},
         peak_memory_mb=round(parts.peak_memory_mb, 1),
         confinement=dict(parts.confinement),
-        runs=[run],
+        runs=[],
     )
-    (folder / MEASUREMENTS).write_bytes(to_json(measurements))
-    (folder / REPORT).write_text(render_report(manifest, measurements), encoding="utf-8")
+    journal, report = appended(manifest, measurements, run)
+    (folder / MEASUREMENTS).write_bytes(to_json(journal))
+    (folder / REPORT).write_bytes(report)
+    settle_modes(folder)
     return folder
 
 
@@ -174,6 +179,7 @@ def _manifest(folder: Path, parts: BundleParts) -> Manifest:
         options=dict(parts.plan.options[parts.profile.name]),
         unstable=dict(artefact.unstable),
         files=hash_tree(folder, exclude=UNHASHED),
+        executables=settle_modes(folder),
     )
 
 

@@ -71,3 +71,33 @@ def digits_bundle(digits_folder, tmp_path_factory) -> Path:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return out / "host"
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory) -> Path:
+    """The bundle of a net of 200 weights, float on this host: as small as a real one gets."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    folder = tmp_path_factory.mktemp("tiny")
+    rng = np.random.default_rng(0)
+    weights = {"w1": rng.normal(size=(16, 8)), "b1": rng.normal(size=8), "w2": rng.normal(size=(8, 3))}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["x", "w1", "b1"], ["h"]),
+            helper.make_node("Relu", ["h"], ["r"]),
+            helper.make_node("MatMul", ["r", "w2"], ["y"]),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder / "model.onnx"
+    )
+    for name, count in (("calib", 32), ("eval", 16)):
+        np.savez(folder / f"model.{name}.npz", x=rng.normal(size=(count, 16)).astype(np.float32))
+    command = [sys.executable, "-P", "-m", "edgedeploy", "-t", "host", "--candidate", "float32", "-o"]
+    done = subprocess.run([*command, str(folder / "out"), str(folder / "model.onnx")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder / "out" / "host"

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+from bundles import reseal
 
 
 @pytest.fixture
@@ -43,20 +44,13 @@ def test_verify_fails_where_the_model_computes_something_else(deploy, bundle):
     import onnx
     from onnx import numpy_helper
 
-    from edgedeploy.bundle.tree import sha256_file
-
     path = bundle / "artefact" / "model.onnx"
     model = onnx.load(path)
     for tensor in model.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 4:
             tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor), tensor.name))
     onnx.save(model, path)
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["files"]["artefact/model.onnx"] = sha256_file(path)
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
-    measurements = json.loads((bundle / "measurements.json").read_text())
-    measurements["manifest_sha256"] = sha256_file(bundle / "manifest.json")
-    (bundle / "measurements.json").write_text(json.dumps(measurements))
+    reseal(bundle)
     code, out, _ = deploy("verify", bundle)
     assert code == 1
     assert "golden_vectors" in out and "fail" in out
