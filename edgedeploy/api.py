@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgedeploy.bundle.verify import Verification, verify_bundle
+from edgedeploy.bundle.verify import Question, Verification, verify_bundle
 from edgedeploy.pipeline import DeployResult, run
 from edgedeploy.request import DataSource, DeployRequest
 
@@ -76,4 +76,4 @@ def verify(bundle: str | Path, *, device: str = "", require: Iterable[str] = ())
     Raises:
         EdgeDeployError: not a bundle, changed since it was built, or the replay could not be run.
     """
-    return verify_bundle(Path(bundle), device=device, require=tuple(require))
+    return verify_bundle(Question(Path(bundle), device, tuple(require)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -17,12 +18,13 @@ from edgedeploy.backends import backend
 from edgedeploy.bundle.append import append_run
 from edgedeploy.bundle.faults import fault
 from edgedeploy.bundle.golden import read_golden
-from edgedeploy.bundle.manifest import FigureRecord, Manifest, Measurements
+from edgedeploy.bundle.manifest import FigureRecord, Manifest, Measurement, Measurements, to_json
 from edgedeploy.bundle.read import check_bundle, read_bundle
 from edgedeploy.bundle.replay import judge_replay
 from edgedeploy.bundle.tree import ARTEFACT, GOLDEN
 from edgedeploy.bundle.write import measurement
 from edgedeploy.compare import compare
+from edgedeploy.confinement import in_worker
 from edgedeploy.device_profiles.loader import override
 from edgedeploy.device_profiles.schema import DeviceProfile
 from edgedeploy.errors import ExitCode, InputError, ToolFailedError
@@ -30,10 +32,15 @@ from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.interfaces import Artefact, RunJob
 from edgedeploy.judge import Verdict, exit_code, judge_budgets
 from edgedeploy.plain_text import printable
-from edgedeploy.progress import NoProgress, Progress
+from edgedeploy.progress import Progress
+from edgedeploy.sandbox.limits import limits_for
+from edgedeploy.sandbox.watch import arm
 from edgedeploy.tensors import Contract, PortSpec
 from edgedeploy.trial import Trial
 from edgedeploy.untrusted import shown
+
+if TYPE_CHECKING:
+    from edgedeploy.sandbox.channel import Channel
 
 
 @dataclass(frozen=True)
@@ -47,18 +54,50 @@ class Verification:
     appended: bool
 
 
-def verify_bundle(
-    folder: Path, *, device: str = "", require: tuple[str, ...] = (), progress: Progress | None = None
-) -> Verification:
-    """Check every file and record, replay the golden vectors and, with ``device``, measure there and append.
+@dataclass(frozen=True)
+class Question:
+    """What a bundle is asked.
 
-    Nothing is written into the bundle but the appended run and its report, nothing in it is built, and no script of it
-    is run. With ``require`` and without ``device``, the budgets are judged by the runs that the bundle records.
+    Attributes:
+        device: where to measure; "" to replay on this host.
+        require: the proof that a budget takes, as ``latency=device``.
+        step_seconds: CPU seconds that one step may take; ``None`` for a limit that grows with the bundle.
+    """
+
+    folder: Path
+    device: str = ""
+    require: tuple[str, ...] = ()
+    step_seconds: float | None = None
+
+
+def verify_bundle(asked: Question, progress: Progress | None = None) -> Verification:
+    """Check every file and record, replay the golden vectors and, with a device, measure there and append.
+
+    A limited worker that cannot write into the bundle reads and runs it; this process appends the run and its report.
+    Nothing in the bundle is built, and no script of it is run. With ``require`` and without a device, the budgets are
+    judged by the runs that the bundle records.
 
     Raises:
         InputError: not a bundle, or changed since it was built.
         MissingToolError, ToolFailedError: the replay could not be run.
     """
+    limits = limits_for(asked.folder, network=bool(asked.device), step_cpu_s=asked.step_seconds)
+    found = in_worker(f"{__name__}:replay", asked, limits, progress)
+    if found["run"] is not None:
+        append_run(asked.folder.resolve(), Measurement.model_validate(found["run"]))
+    return Verification(
+        target=str(found["target"]),
+        exit_code=ExitCode(found["exit_code"]),
+        verdicts=tuple(Verdict.from_json(item) for item in found["verdicts"]),
+        notes=tuple(map(str, found["notes"])),
+        appended=found["run"] is not None,
+    )
+
+
+def replay(asked: Question, channel: Channel) -> dict[str, Any]:
+    """In the worker: check, replay, measure; returns what `Verification` is made of, and the run to append."""
+    arm("verify")
+    folder, device, require = asked.folder, asked.device, asked.require
     try:
         folder = folder.resolve(strict=True)
     except (OSError, ValueError, RuntimeError) as error:
@@ -71,22 +110,29 @@ def verify_bundle(
     runner = backend(manifest.backend).load_runner()
     if device and not os.access(folder, os.W_OK):
         raise InputError(f"Nothing can be appended to {shown(folder)}.", remedy="Copy it where it can be written.")
+    arm("measure" if device else "verify")
     with _scratch() as scratch:
-        job = RunJob(profile, samples, scratch, device, measure=bool(device), progress=progress or NoProgress())
+        job = RunJob(profile, samples, scratch, device, measure=bool(device), progress=channel)
         result = runner.run(artefact, job)
         comparisons = compare(reference, result.outputs)
-        replay = judge_replay(recorded, result.outputs, result.evidence)
+        same = judge_replay(recorded, result.outputs, result.evidence)
     figures = {figure.name: figure for figure in artefact.figures}
     figures.update({figure.name: figure for figure in result.figures})
-    verdicts: tuple[Verdict, ...] = (replay,)
+    verdicts: tuple[Verdict, ...] = (same,)
+    run: Measurement | None = None
     if device:
-        verdicts = (replay, *judge_budgets(profile, figures.values()))
+        verdicts = (same, *judge_budgets(profile, figures.values()))
         trial = Trial(artefact, result, tuple(figures.values()), comparisons, verdicts)
-        append_run(folder, measurement(trial, device=device, samples=len(samples), notes=result.notes))
+        run = measurement(trial, device=device, samples=len(samples), notes=result.notes)
     elif require:
-        verdicts = (replay, *judge_budgets(profile, _recorded_figures(measurements)))
-    notes = (*result.notes, *_said_before(measurements), *([note] if note else []))
-    return Verification(manifest.target, exit_code(verdicts), verdicts, notes, bool(device))
+        verdicts = (same, *judge_budgets(profile, _recorded_figures(measurements)))
+    return {
+        "target": manifest.target,
+        "exit_code": int(exit_code(verdicts)),
+        "verdicts": [verdict.to_json() for verdict in verdicts],
+        "notes": [*result.notes, *_said_before(measurements), *([note] if note else [])],
+        "run": json.loads(to_json(run)) if run else None,
+    }
 
 
 @contextlib.contextmanager

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from edgedeploy.commands.model_options import step_seconds_option
 from edgedeploy.errors import ExitCode
 from edgedeploy.terminal import say
 
@@ -23,15 +23,18 @@ from edgedeploy.terminal import say
 @click.option("--require", multiple=True, metavar="KEY=EVIDENCE", help="latency=device: the proof a budget takes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
-def command(bundle: Path, device: str, require: tuple[str, ...], as_json: bool, quiet: bool) -> ExitCode:
+@step_seconds_option
+def command(
+    bundle: Path, device: str, require: tuple[str, ...], as_json: bool, quiet: bool, step_seconds: float | None
+) -> ExitCode:
     """Re-hash every file of BUNDLE and replay its golden vectors; with --device, measure there and append."""
-    from edgedeploy.bundle.verify import verify_bundle
+    from edgedeploy.bundle.verify import Question, verify_bundle
     from edgedeploy.face import make_progress, show_verification
 
     with make_progress(quiet=quiet) as progress:
-        found = verify_bundle(bundle, device=device, require=require, progress=progress)
+        found = verify_bundle(Question(bundle, device, require, step_seconds), progress)
     if as_json:
-        verdicts = [asdict(verdict) for verdict in found.verdicts]
+        verdicts = [verdict.to_json() for verdict in found.verdicts]
         say(json.dumps({"target": found.target, "exit_code": int(found.exit_code), "verdicts": verdicts}, indent=2))
     elif not quiet:
         show_verification(found)
