@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("calibrate", "calibrate only, and save the table"),
     "table": ("table", "show a calibration table, or compare two"),
     "layers": ("layers", "rank the layers by what quantizing each alone does to the outputs"),
+    "scan": ("scan", "say what loading a file would do, without loading it"),
     "inspect": ("inspect", "say what a model file, a .dlc, a .tflite or a bundle holds"),
 }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgedeploy.errors import InputError
+from edgedeploy.errors import EdgeDeployError, InputError
+from edgedeploy.untrusted import check_regular, shown
 
 
 def describe(path: Path, *, layers: bool = False) -> str:
@@ -13,10 +14,15 @@ def describe(path: Path, *, layers: bool = False) -> str:
     Raises:
         InputError: missing, damaged, or of no known kind.
     """
-    if not path.exists():
-        raise InputError(f"There is nothing at {path}.")
-    if path.is_dir():
+    try:
+        there, folder = path.exists(), path.is_dir()
+    except (OSError, ValueError):
+        there, folder = False, False
+    if not there:
+        raise InputError(f"There is nothing at {shown(path)}.")
+    if folder:
         return _bundle(path)
+    check_regular(path)
     if path.suffix == ".dlc":
         from edgedeploy.exporters.snpe.describe import describe_dlc
 
@@ -26,7 +32,16 @@ def describe(path: Path, *, layers: bool = False) -> str:
     if head[4:] == b"TFL3":
         from edgedeploy.targets.tflite_micro.listing import describe_tflite
 
-        return describe_tflite(path, layers=layers)
+        try:
+            return describe_tflite(path, layers=layers)
+        except EdgeDeployError:
+            raise
+        except Exception as error:  # flatbuffers checks no offset: a damaged file fails anywhere
+            raise InputError(
+                f"The .tflite file {str(path)!r} is damaged.",
+                found=f"{type(error).__name__}: {str(error)[:150]}",
+                remedy="Copy or download it again.",
+            ) from error
     return _model(path, layers)
 
 
@@ -56,7 +71,15 @@ def _model(path: Path, layers: bool) -> str:
         from edgedeploy.graph.graph import graph_from_onnx
         from edgedeploy.model.onnx_source import read_onnx
 
-        graph = graph_from_onnx(read_onnx(path))
+        model = read_onnx(path)
+        try:
+            graph = graph_from_onnx(model)
+        except EdgeDeployError:
+            raise
+        except Exception as error:  # shape inference raises many kinds for a graph that cannot be
+            raise InputError(
+                f"The graph of {str(path)!r} cannot be read.", found=f"{type(error).__name__}: {str(error)[:200]}"
+            ) from error
         lines.append(f"  {graph.parameters:,} parameters, {graph.macs:,} multiply-accumulates, {len(graph.facts)} ops")
         lines += [f"  input:  {spec}" for spec in graph.inputs] + [f"  output: {spec}" for spec in graph.outputs]
         if layers:

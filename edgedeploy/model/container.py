@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgedeploy.errors import InputError
 from edgedeploy.model.archive import open_archive
+from edgedeploy.untrusted import check_regular, shown
 
 _TAKEN = "a .pt2 archive, TorchScript, a state_dict or checkpoint, safetensors, or ONNX"
 
@@ -47,10 +48,15 @@ def sniff(path: Path) -> Container:
     Raises:
         InputError: where the file is missing, empty, a folder, damaged or of a kind that is not taken.
     """
-    if not path.exists():
-        raise InputError(f"There is no model file {str(path)!r}.", remedy="Check the path.")
-    if path.is_dir():
+    try:
+        missing, folder = not path.exists(), path.is_dir()
+    except (OSError, ValueError):
+        missing, folder = True, False
+    if missing:
+        raise InputError(f"There is no model file {shown(path)!r}.", remedy="Check the path.")
+    if folder:
         raise InputError(f"{str(path)!r} is a folder, not a model file.", remedy=f"Give a file: {_TAKEN}.")
+    check_regular(path)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgedeploy.errors import InputError
+from edgedeploy.model.onnx_form import check_form, tensor_bytes, tensors_of
 from edgedeploy.tensors import Dimension, TensorSpec
 
 if TYPE_CHECKING:
@@ -45,12 +46,13 @@ class OnnxSource:
     def reference(self, sample: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
         """Run the file as it is, without graph optimizations."""
         feeds = {spec.name: np.ascontiguousarray(sample[spec.name]) for spec in self.inputs}
+        session = self._session
         try:
-            outputs = self._session.run(list(self.output_names), feeds)
+            outputs = session.run(list(self.output_names), feeds)
         except Exception as error:
             raise InputError(
                 f"ONNX Runtime cannot run {str(self._path)!r} on these inputs.",
-                found=f"inputs {', '.join(map(str, self.inputs))}; {str(error).splitlines()[0][:300]}",
+                found=f"inputs {', '.join(map(str, self.inputs))}; {first_line(error)}",
                 remedy="State the shapes with --input name:1x3x224x224:float32, or repair the model.",
             ) from error
         return dict(zip(self.output_names, outputs, strict=True))
@@ -63,11 +65,13 @@ class OnnxSource:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 4
         try:
-            return onnxruntime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
+            # What was checked, not the path again: its data files are in memory by now.
+            content = self.model.SerializeToString()
+            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise InputError(
                 f"ONNX Runtime cannot load {str(self._path)!r}.",
-                found=str(error).splitlines()[0][:300],
+                found=first_line(error),
                 remedy="Check the file with onnx.checker; custom operators are not taken.",
             ) from error
 
@@ -79,28 +83,39 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         InputError: where it is no ONNX model, is larger than 2 GB, or names a data file outside its own folder.
     """
     import onnx
+
+    model = parse_onnx(path)
+    check_form(path, model)
+    _read_external(path, model)
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # its C++ parts raise many kinds
+        raise InputError(
+            f"{str(path)!r} is not a valid ONNX model.",
+            found=first_line(error),
+            remedy="Export it again; `python -m onnx.checker` shows the same error.",
+        ) from error
+    return model
+
+
+def parse_onnx(path: Path) -> onnx.ModelProto:
+    """Parse an ONNX file alone, and judge nothing in it.
+
+    Raises:
+        InputError: where it is no ONNX model, or larger than 2 GB.
+    """
+    import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     if path.stat().st_size > MAX_MODEL_BYTES:
         raise _too_large(path, path.stat().st_size)
     try:
         model = onnx.load_model(path, load_external_data=False)
-    except (DecodeError, ValueError, TypeError) as error:
+    except (DecodeError, ValueError, TypeError, MemoryError, OSError, RecursionError) as error:
         raise InputError(
             f"{str(path)!r} is neither ONNX nor any other model that is taken.",
             found=f"a damaged or truncated file, or another format ({error})",
             remedy="Copy or download it again.",
-        ) from error
-    if not model.graph.node or not model.opset_import:
-        raise InputError(f"{str(path)!r} holds no ONNX graph.", found=f"{len(model.graph.node)} nodes")
-    _read_external(path, model)
-    try:
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError) as error:
-        raise InputError(
-            f"{str(path)!r} is not a valid ONNX model.",
-            found=str(error).splitlines()[0][:300],
-            remedy="Export it again; `python -m onnx.checker` shows the same error.",
         ) from error
     return model
 
@@ -109,19 +124,24 @@ def _read_external(path: Path, model: onnx.ModelProto) -> None:
     import onnx
     from onnx import external_data_helper as external
 
-    tensors = [tensor for tensor in external._get_all_tensors(model) if external.uses_external_data(tensor)]
+    tensors = [tensor for tensor in tensors_of(model) if external.uses_external_data(tensor)]
     folder = path.parent.resolve()
     total = path.stat().st_size
     for tensor in tensors:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
-        data = (folder / location).resolve()
+        data = _resolved(path, tensor.name, location)
         words = PurePosixPath(location.replace("\\", "/")).parts
         if not location or ".." in words or Path(location).is_absolute() or not data.is_relative_to(folder):
             raise InputError(
                 f"{str(path)!r} names a data file outside its own folder; nothing was read.",
                 found=f"tensor {tensor.name!r}: {location!r}",
                 remedy="Save the model again with its data file beside it.",
+            )
+        if data == path.resolve():
+            raise InputError(
+                f"{str(path)!r} is damaged.",
+                found=f"tensor {tensor.name[:200]!r} has the model itself for its data file",
             )
         if not data.is_file():
             raise InputError(
@@ -137,20 +157,52 @@ def _read_external(path: Path, model: onnx.ModelProto) -> None:
                 found=f"tensor {tensor.name!r} ends at byte {offset + length:,}; {location!r} has {size:,}",
                 remedy="Copy or download it again.",
             )
+        _check_length(path, tensor, length or size - offset)
         total += length or size - offset
     if total > MAX_MODEL_BYTES:
         raise _too_large(path, total)
     for tensor in tensors:
-        external.load_external_data_for_tensor(tensor, str(folder))
+        try:
+            external.load_external_data_for_tensor(tensor, str(folder))
+        except (OSError, ValueError, MemoryError, onnx.checker.ValidationError) as error:
+            raise InputError(f"The data of {str(path)!r} cannot be read.", found=first_line(error)) from error
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
+
+
+def _resolved(path: Path, tensor: str, location: str) -> Path:
+    try:
+        data = (path.parent.resolve() / location).resolve()
+        data.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{str(path)!r} names a data file that is no path.",
+            found=f"tensor {tensor[:200]!r}: {location[:80]!r} ({type(error).__name__})",
+        ) from None
+    return data
+
+
+def _check_length(path: Path, tensor: onnx.TensorProto, length: int) -> None:
+    wanted = tensor_bytes(tensor)
+    if length < wanted:
+        raise InputError(
+            f"{str(path)!r} is damaged.",
+            found=f"tensor {tensor.name[:200]!r} needs {wanted:,} bytes and its data file has {length:,} for it",
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error, for a message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def _number(path: Path, tensor: str, text: str | None) -> int:
     if text is None or text == "":
         return 0
-    if not text.isdecimal():
-        raise InputError(f"{str(path)!r} is damaged.", found=f"tensor {tensor!r} has an offset or length of {text!r}")
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise InputError(
+            f"{str(path)!r} is damaged.", found=f"tensor {tensor[:200]!r} has an offset or length of {text[:40]!r}"
+        )
     return int(text)
 
 

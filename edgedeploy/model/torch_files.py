@@ -171,9 +171,13 @@ def _resolve(name: str) -> object:
     import importlib
 
     module_name, _, attribute = name.rpartition(".")
+    if not all(word.isidentifier() for word in name.split(".")) or not module_name:
+        raise InputError(
+            f"--allow-global {name!r} is no dotted name.", remedy="Write package.module.Class, as the refusal lists it."
+        )
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # importing runs whatever the package does
         raise InputError(
             f"--allow-global {name!r} names nothing that can be imported.",
             found=str(error),

@@ -31,6 +31,7 @@ def find_state_dict(path: Path, content: Any) -> dict[str, Any]:
         if not isinstance(candidate, Mapping):
             break
         if _is_state_dict(candidate):
+            check_plain(path, candidate)
             return dict(candidate)
         nested = next((key for key in _NESTED if isinstance(candidate.get(key), Mapping)), None)
         if nested is None:
@@ -47,6 +48,39 @@ def find_state_dict(path: Path, content: Any) -> dict[str, Any]:
     )
 
 
+def check_plain(path: Path, weights: Mapping[Any, Any]) -> None:
+    """Demand tensors that hold their values, by names that are texts.
+
+    Raises:
+        InputError: naming the first sparse, nested, quantized or empty-shelled (meta) tensor, or the key that is none.
+    """
+    import torch
+
+    for name, value in weights.items():
+        wrong = ""
+        if not isinstance(name, str):
+            wrong = f"the key {str(name)[:80]!r} is a {type(name).__name__}, not a name"
+        elif isinstance(value, torch.Tensor):
+            what = [
+                word
+                for word, holds in (
+                    ("nested", value.is_nested),
+                    (f"of the layout {value.layout}", value.layout is not torch.strided),
+                    ("without values (meta)", value.is_meta),
+                    ("quantized", value.is_quantized),
+                    (f"a {type(value).__name__}", type(value) not in (torch.Tensor, torch.nn.Parameter)),
+                )
+                if holds
+            ]
+            wrong = f"tensor {name[:80]!r} is {what[0]}" if what else ""
+        if wrong:
+            raise InputError(
+                f"The weights in {str(path)!r} are not plain tensors by name.",
+                found=wrong,
+                remedy="Save model.state_dict() of a model with plain tensors.",
+            )
+
+
 def read_safetensors(path: Path) -> dict[str, Any]:
     """Read a safetensors file, which cannot hold code.
 
@@ -58,7 +92,7 @@ def read_safetensors(path: Path) -> dict[str, Any]:
 
     try:
         return dict(load_file(path))
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError, MemoryError, RuntimeError) as error:
         raise InputError(
             f"The safetensors file {str(path)!r} is damaged.", found=str(error), remedy="Copy or download it again."
         ) from error
