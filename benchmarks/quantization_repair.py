@@ -38,6 +38,7 @@ from edgedeploy.calibration.schemes import ONNXRUNTIME_X86, ONNXRUNTIME_X86_REDU
 from edgedeploy.calibration.sensitivity import rank_layers
 from edgedeploy.calibration.session import Calibration
 from edgedeploy.calibration.simulate import simulate, sqnr_db
+from edgedeploy.device_profiles.schema import Quality
 from edgedeploy.graph.capture import capture
 from edgedeploy.model.load import load_model
 
@@ -166,8 +167,17 @@ def main() -> int:
         ranking = rank_layers(rescaled, table, scheme, ranking_samples)
         print(ranking.table(8))
         # The goal is tighter than the budget: what holds on one set of images holds on another only nearly.
-        goal = Goal(max_accuracy_drop=0.003)
-        mixture = mix_precision(rescaled, table, scheme, ranking, choosing, goal, labels=choosing_labels)
+        output = rescaled.outputs[0].name
+        goal = Goal(Quality(max_accuracy_drop=0.003), {output: 2})
+        mixture = mix_precision(
+            rescaled,
+            table,
+            scheme,
+            ranking,
+            choosing,
+            goal,
+            labels={output: choosing_labels.reshape(len(choosing_labels), -1)},
+        )
         plain = row("plain INT8", quantize(rescaled, table, scheme))
         share = f"{100 * mixture.integer_macs_share:.1f} % of MACs INT8"
         mixed = row(

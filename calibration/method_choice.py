@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedeploy.calibration.options import METHODS
 from edgedeploy.calibration.quantizer.quantize import quantize
-from edgedeploy.calibration.simulate import Simulator, sqnr_db
+from edgedeploy.calibration.simulate import Simulator, judged_db
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,7 +78,7 @@ def choose_method(
 
     def outputs_db(read: CalibrationTable) -> float:
         model = quantize(graph, read, scheme, higher=higher)
-        return sqnr_db(reference, Simulator(model, optimized=False).run(samples))
+        return judged_db(reference, Simulator(model, optimized=False).run(samples))
 
     measured = {method: outputs_db(table.by_method(method)) for method in methods}
     chosen = clearly_best(measured) if len(measured) > 1 else methods[0]

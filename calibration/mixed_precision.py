@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from edgedeploy.calibration.quantizer import quantize
 from edgedeploy.calibration.quantizer.layers import Layer
 from edgedeploy.calibration.sensitivity import SensitivityRanking
-from edgedeploy.calibration.simulate import Simulator, sqnr_db
+from edgedeploy.calibration.simulate import Simulator
+from edgedeploy.compare import OutputComparison, compare
+from edgedeploy.device_profiles.schema import Quality
 from edgedeploy.errors import InputError
+from edgedeploy.evidence import Evidence
+from edgedeploy.judge import FIDELITY, Outcome, judge_quality
 
 if TYPE_CHECKING:
     import onnx
@@ -23,39 +26,45 @@ if TYPE_CHECKING:
     from edgedeploy.calibration.scheme import Scheme
     from edgedeploy.graph.graph import Graph
 
+#: A gate of the calibrated ranges, which float layers do not mend.
+_NOT_OURS = "max_clipped_fraction"
+
 
 @dataclass(frozen=True)
 class Goal:
-    """What the quantized model must keep; a bound that is ``None`` does not count.
+    """What the quantized model must keep: the same gates on the same outputs as the judge will ask about.
 
     Attributes:
-        max_accuracy_drop: largest loss of top-1 accuracy against the float model, as a fraction (0.005 is half a
-            point); without labels, largest share of samples whose top-1 class changes.
-        min_sqnr_db: smallest signal-to-noise ratio of the outputs, in dB.
+        gates: those that must not fail; others than the ones of `FIDELITY` do not count.
+        class_outputs: class axis, counted with the samples axis, of the outputs that are class scores.
     """
 
-    max_accuracy_drop: float | None = None
-    min_sqnr_db: float | None = None
+    gates: Quality
+    class_outputs: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.max_accuracy_drop is None and self.min_sqnr_db is None:
-            raise InputError(
-                "Mixed precision needs a goal and has none.", remedy="Set max_accuracy_drop, min_sqnr_db or both."
-            )
+        if not any(getattr(self.gates, gate) is not None for gate in FIDELITY):
+            raise InputError("Mixed precision needs a goal and has none.", remedy=f"Set one of {', '.join(FIDELITY)}.")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One mixture's accuracy: top-1 loss against the float model as a fraction, and output SQNR in dB."""
+    """One mixture, compared with the float model.
 
-    accuracy_drop: float
+    Attributes:
+        sqnr_db: over all float outputs, the worst group's centred SQNR; infinite where no output is float.
+        failed: gates of the goal that it fails.
+        accuracy_drop: loss of top-1 accuracy (of agreement, without labels) as a fraction; 0 without class scores.
+    """
+
     sqnr_db: float
+    failed: tuple[str, ...]
+    accuracy_drop: float = 0.0
 
-    def meets(self, goal: Goal) -> bool:
-        """True where every bound of the goal holds."""
-        return (goal.max_accuracy_drop is None or self.accuracy_drop <= goal.max_accuracy_drop) and (
-            goal.min_sqnr_db is None or self.sqnr_db >= goal.min_sqnr_db
-        )
+    @property
+    def met(self) -> bool:
+        """True where every gate of the goal holds."""
+        return not self.failed
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ def mix_precision(
     samples: Sequence[Mapping[str, NDArray[Any]]],
     goal: Goal,
     *,
-    labels: NDArray[np.integer[Any]] | None = None,
+    labels: Mapping[str, NDArray[Any]] | None = None,
     max_layers: int | None = None,
     bias_correction: bool = True,
 ) -> Mixture:
@@ -106,8 +115,7 @@ def mix_precision(
         ranking: from `rank_layers`, same graph and scheme.
         samples: feeds by input name, on which the goal is measured; not the calibration samples.
         goal: what must hold.
-        labels: true classes of all samples, in order; as many for each as its batch holds. Without them accuracy is
-            agreement with the float model.
+        labels: true classes of all samples by output, in order.
         max_layers: raise no more than this many; default all.
         bias_correction: as `quantize` will be told.
     """
@@ -115,9 +123,9 @@ def mix_precision(
     order = tuple(entry.layer for entry in ranking.layers)[:max_layers]
     plain = search.measure(())
     kept: tuple[Layer, ...] = ()
-    if not plain.meets(goal):
+    if not plain.met:
         kept = search.shortest_prefix(order)
-        met = search.measure(kept).meets(goal)
+        met = search.measure(kept).met
         kept = search.without_needless(kept) if met else search.best(order)
     exclude, higher = raised(kept, scheme)
     macs = {entry.layer.name: entry.macs_share for entry in ranking.layers}
@@ -128,7 +136,7 @@ def mix_precision(
         integer_macs_share=1.0 - sum(macs[layer.name] for layer in kept),
         plain=plain,
         mixed=search.measure(kept),
-        met=search.measure(kept).meets(goal),
+        met=search.measure(kept).met,
         tried=tuple((len(key), value) for key, value in search.known.items()),
     )
 
@@ -151,7 +159,7 @@ class _Search:
         ranking: SensitivityRanking,
         samples: Sequence[Mapping[str, NDArray[Any]]],
         goal: Goal,
-        labels: NDArray[np.integer[Any]] | None,
+        labels: Mapping[str, NDArray[Any]] | None,
         *,
         bias_correction: bool,
     ) -> None:
@@ -176,25 +184,23 @@ class _Search:
 
     def _compare(self, model: onnx.ModelProto) -> Measured:
         outputs = Simulator(model, optimized=False).run(self._samples)
-        name = next(iter(self._reference))
-        before = _top1(self._reference[name])
-        after = _top1(outputs[name])
-        if self._labels is None:
-            drop = float((before != after).mean())
-        else:
-            truth = np.asarray(self._labels).reshape(len(before), -1)
-            drop = float((before == truth).mean() - (after == truth).mean())
-        return Measured(drop, sqnr_db(self._reference, outputs))
+        goal = self._goal
+        found = compare(self._reference, outputs, class_outputs=goal.class_outputs, labels=self._labels)
+        verdicts = judge_quality(goal.gates, found, Evidence.EXECUTOR)
+        failed = tuple(item.name for item in verdicts if item.outcome is Outcome.FAIL and item.name != _NOT_OURS)
+        noises = [item.sqnr_db for item in found if item.sqnr_db is not None]
+        drops = [_drop(item) for item in found]
+        return Measured(min(noises, default=math.inf), failed, max(drops, default=0.0))
 
     def shortest_prefix(self, order: tuple[Layer, ...]) -> tuple[Layer, ...]:
         """The shortest prefix of the ranking that meets the goal, as bisection finds it; all where none does."""
         enough = 1
-        while enough < len(order) and not self.measure(order[:enough]).meets(self._goal):
+        while enough < len(order) and not self.measure(order[:enough]).met:
             enough = min(2 * enough, len(order))
         too_few = enough // 2
         while enough - too_few > 1:
             middle = (enough + too_few) // 2
-            if self.measure(order[:middle]).meets(self._goal):
+            if self.measure(order[:middle]).met:
                 enough = middle
             else:
                 too_few = middle
@@ -204,7 +210,7 @@ class _Search:
         """The layers without those whose removal still meets the goal, least sensitive first."""
         for layer in reversed(kept):
             fewer = tuple(other for other in kept if other is not layer)
-            if fewer and self.measure(fewer).meets(self._goal):
+            if fewer and self.measure(fewer).met:
                 kept = fewer
         return kept
 
@@ -214,6 +220,7 @@ class _Search:
         return tuple(layer for layer in order if layer.name in names)
 
 
-def _top1(values: NDArray[Any]) -> NDArray[np.int64]:
-    flat = values.reshape(len(values), -1, values.shape[-1])
-    return np.asarray(flat.argmax(axis=-1), np.int64)
+def _drop(found: OutputComparison) -> float:
+    if found.accuracy is not None and found.reference_accuracy is not None:
+        return found.reference_accuracy - found.accuracy
+    return 0.0 if found.agreement is None else 1.0 - found.agreement

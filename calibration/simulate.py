@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
+from edgedeploy.compare import compare
 from edgedeploy.graph.as_written import open_as_written
 
 if TYPE_CHECKING:
@@ -79,3 +81,13 @@ def sqnr_db(reference: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray
         ratios.append(noise / signal if signal else float(noise > 0))
     mean = float(np.mean(ratios)) if ratios else 0.0
     return float("inf") if mean == 0 else -10 * float(np.log10(mean))
+
+
+def judged_db(reference: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> float:
+    """As `sqnr_db`, measured as the judge does: each group of channels by its own spread over the samples."""
+    found = compare(reference, outputs)
+    if any(item.broken_samples for item in found):
+        return -math.inf
+    ratios = [10 ** min(-group.sqnr_db / 10, 300.0) for item in found for group in item.groups]
+    mean = float(np.mean(ratios)) if ratios else 0.0
+    return math.inf if mean == 0 else -10 * math.log10(mean)

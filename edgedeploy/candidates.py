@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from edgedeploy.compare import compare
 from edgedeploy.device_profiles.schema import DeviceProfile
 from edgedeploy.errors import MissingToolError, ToolFailedError
 from edgedeploy.evidence import Evidence, Figure
-from edgedeploy.graph.scores import score_outputs
+from edgedeploy.graph.scores import evident_classes, score_outputs
 from edgedeploy.interfaces import Artefact, ExportContext, Exporter, Rejection, RunJob, Runner, RunResult, Selection
-from edgedeploy.judge import judge_budgets, judge_quality
+from edgedeploy.judge import judge_budgets, judge_metric, judge_quality
 from edgedeploy.looped import NOT_RUN, Looped, run_loop
 from edgedeploy.prepare import Plan, Prepared
+from edgedeploy.quality.metrics import MetricFigure, metric_figures
 from edgedeploy.stages import Stages
 from edgedeploy.targets.cost import explain, fill_estimates
 from edgedeploy.trial import Trial, class_axes, labels_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from edgedeploy.calibration.session import Calibration
 
 #: Layers that the report lists under "where the time goes".
@@ -90,20 +95,20 @@ def _judge(
     loop: Looped | None = None,
 ) -> Trial:
     """Compare a run, and a loop where there are states, with the reference and judge every budget and gate."""
-    metric = chosen.config.metric
-    scores = score_outputs(prepared.graph.model)
-    labels = labels_of(prepared.data.evaluation, metric.output, scores, tuple(prepared.reference))
-    named = {*labels, metric.output} - {""} or set(scores)
-    axes = class_axes(prepared.reference, named, metric.kind)
+    labels, axes = _labels(chosen, prepared), judged_classes(chosen, prepared)
     comparisons = (
-        compare(prepared.reference, result.outputs, class_outputs=axes, labels=labels) if result.outputs else ()
+        compare(prepared.reference, result.outputs, class_outputs=axes, labels=_of_classes(chosen, labels))
+        if result.outputs
+        else ()
     )
     evidence = result.evidence
     if loop is not None:
-        comparisons += loop.compared(prepared.loop_reference, axes, labels)
+        comparisons += loop.compared(prepared.loop_reference, axes, _of_classes(chosen, labels))
         evidence = min(evidence, loop.evidence, key=lambda item: item.strength) if loop.outputs else evidence
     measured = {figure.name: figure for figure in artefact.figures}
     measured.update({figure.name: figure for figure in result.figures})
+    metrics = _metrics(chosen, prepared, result, axes, labels)
+    measured.update({item.name: item for item in map(partial(_as_figure, evidence=result.evidence), metrics)})
     figures = fill_estimates(prepared.graph_for(profile), profile, artefact.precision, tuple(measured.values()))
     quality = judge_quality(
         profile.quality,
@@ -113,7 +118,10 @@ def _judge(
         clipped_fraction=_clipped(artefact, calibration),
         allowed=chosen.request.allow_unverified,
     )
-    verdicts = (*judge_budgets(profile, figures), *quality)
+    drop = judge_metric(
+        metrics, chosen.config.metric.max_drop, result.evidence, data_free=prepared.data.data_free or artefact.data_free
+    )
+    verdicts = (*judge_budgets(profile, figures), *quality, *drop)
     if loop is not None:
         verdicts += loop.verdicts(chosen.request.allow_unverified)
     return Trial(
@@ -124,6 +132,57 @@ def _judge(
         verdicts,
         loop.outputs if loop is not None else {},
     )
+
+
+def judged_classes(chosen: Plan, prepared: Prepared) -> dict[str, int]:
+    """The class axes of the outputs that are judged as class scores: those with labels or named, else what looks so."""
+    metric = chosen.config.metric
+    named = {*_labels(chosen, prepared), metric.output} - {""} or {
+        name
+        for name, softmax in score_outputs(prepared.graph.model).items()
+        if softmax or metric.kind == "classification" or evident_classes(prepared.reference[name])
+    }
+    return class_axes(prepared.reference, named, metric.kind)
+
+
+def _labels(chosen: Plan, prepared: Prepared) -> dict[str, NDArray[Any]]:
+    scores = tuple(score_outputs(prepared.graph.model))
+    return labels_of(prepared.data.evaluation, chosen.config.metric.output, scores, tuple(prepared.reference))
+
+
+def _of_classes(chosen: Plan, labels: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    """Labels that are classes; those of texts and regressions judge by their metric only."""
+    return labels if chosen.config.metric.kind in ("", "classification", "segmentation") else {}
+
+
+def _metrics(
+    chosen: Plan,
+    prepared: Prepared,
+    result: RunResult,
+    axes: Mapping[str, int],
+    labels: Mapping[str, NDArray[Any]],
+) -> tuple[MetricFigure, ...]:
+    """What deploy.toml's ``[metric]`` asks for; nothing where it names no kind or nothing was run."""
+    metric = chosen.config.metric
+    if not metric.kind or not result.outputs:
+        return ()
+    output = metric.output or next(iter((*score_outputs(prepared.graph.model), *prepared.reference)))
+    return metric_figures(
+        metric.kind,
+        output,
+        prepared.reference[output],
+        result.outputs[output],
+        labels.get(output),
+        class_axis=axes.get(output, 2 if prepared.reference[output].ndim >= 5 else -1),
+        top_k=metric.top_k,
+        blank=metric.blank,
+        separator=metric.separator,
+    )
+
+
+def _as_figure(metric: MetricFigure, evidence: Evidence) -> Figure:
+    how = f"{metric.output} against {metric.against}; FP32 {metric.reference_value:.4g}, drop {metric.drop:.4g}"
+    return Figure(metric.name, metric.value, evidence, how=how)
 
 
 def _explained(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import signal
 import sys
 import threading
@@ -14,6 +13,7 @@ from types import FrameType
 import click
 
 from edgedeploy.errors import CrashError, EdgeDeployError, ExitCode, InputError
+from edgedeploy.quality.strict_json import dumps
 from edgedeploy.terminal import error_text, say, steady_streams
 
 #: Subcommand → its module below `edgedeploy.commands` and what it does; anything else deploys a model.
@@ -73,7 +73,7 @@ def _told(error: EdgeDeployError, arguments: Sequence[str]) -> ExitCode:
     """Tell an error as JSON too, where JSON is asked for."""
     if "--json" in arguments:
         fields = {"what": error.what, "found": error.found, "remedy": error.remedy}
-        say(json.dumps({"exit_code": int(error.exit_code), "error": fields}, indent=2))
+        say(dumps({"exit_code": int(error.exit_code), "error": fields}))
     return error.exit_code
 
 

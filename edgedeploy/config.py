@@ -43,10 +43,21 @@ class DataSection(Section):
 
 
 class MetricSection(Section):
-    """What the model's outputs mean: which output the labels judge, and of what kind it is."""
+    """What the model's outputs mean: which output the labels judge, of what kind it is, and what it may lose.
+
+    Attributes:
+        max_drop: the largest drop of the kind's first metric (`edgedeploy.quality.metrics`): of a score, or the growth
+            of an error rate, as a fraction; for "regression" the growth of the mean absolute error in spreads.
+        top_k: the k of top-k, beside top-1.
+        blank, separator: token ids of the CTC blank and of what stands between words.
+    """
 
     output: str = ""
-    kind: Literal["", "classification", "embedding", "regression"] = ""
+    kind: Literal["", "classification", "segmentation", "text", "embedding", "regression"] = ""
+    max_drop: float | None = Field(default=None, ge=0)
+    top_k: int = Field(default=5, gt=0)
+    blank: int = Field(default=0, ge=0)
+    separator: int | None = Field(default=None, ge=0)
 
 
 class Config(Section):

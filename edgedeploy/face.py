@@ -18,6 +18,7 @@ from edgedeploy.device_profiles.schema import BUDGET_KEYS, DeviceProfile
 from edgedeploy.judge import Outcome, Verdict, summary
 from edgedeploy.plain_text import printable
 from edgedeploy.progress import NoProgress, Progress
+from edgedeploy.quality.strict_json import dumps
 from edgedeploy.tables import PlainTable
 from edgedeploy.terminal import error_text, indented, say
 
@@ -82,7 +83,7 @@ def show_result(result: DeployResult, exit_code: ExitCode, *, as_json: bool, qui
         if target.error is not None:
             say(f"error: {target.target}: {error_text(target.error)}", err=True)
     if as_json:
-        say(json.dumps({"exit_code": int(exit_code), "targets": _json(result)}, indent=2))
+        say(dumps({"exit_code": int(exit_code), "targets": _json(result)}))
     elif not quiet:
         for target in result.targets:
             if target.error is None:

@@ -100,6 +100,7 @@ class ExportContext:
         pinned: make only this candidate (``--candidate`` or deploy.lock).
         rejections: what the pipeline found wrong with the candidates made so far.
         labels: class names of the judged output, where deploy.toml gives them; for integration code.
+        class_outputs: class axis, counted with the samples axis, of the outputs that are judged as class scores.
         preprocessing: what the model's preprocessing does, one line of text by input name; for integration code.
     """
 
@@ -114,6 +115,7 @@ class ExportContext:
     rejections: list[Rejection] = field(default_factory=list)
     labels: tuple[str, ...] = ()
     preprocessing: Mapping[str, str] = field(default_factory=dict)
+    class_outputs: Mapping[str, int] = field(default_factory=dict)
 
 
 class Exporter(Protocol):

@@ -16,6 +16,7 @@ from edgedeploy.quality.nonfinite import MOST_UNDEFINED
 if TYPE_CHECKING:
     from edgedeploy.compare import OutputComparison
     from edgedeploy.device_profiles.schema import Budget, DeviceProfile, Quality
+    from edgedeploy.quality.metrics import MetricFigure
 
 
 #: Gates that compare outputs with the reference: more precision can mend what fails them.
@@ -151,6 +152,27 @@ def _finite(comparisons: Sequence[OutputComparison], evidence: Evidence) -> list
     why = "; ".join(reasons)
     value = broken + wrong
     return [Verdict("finite_outputs", "quality", "0 broken", value, None, None, evidence, outcome, True, why)]
+
+
+def judge_metric(
+    metrics: Sequence[MetricFigure], max_drop: float | None, evidence: Evidence, *, data_free: bool = False
+) -> tuple[Verdict, ...]:
+    """Judge the drop of the first metric where deploy.toml bounds it; without a run it stays unverified."""
+    if max_drop is None:
+        return ()
+    first = metrics[0] if metrics else None
+    value = first.drop if first else None
+    why = f"{first.name} of {first.output!r} against {first.against}" if first else "no metric was measured"
+    if value is None or evidence is Evidence.NONE:
+        outcome = Outcome.UNVERIFIED
+    elif not value <= max_drop:
+        outcome = Outcome.FAIL
+    elif data_free:
+        outcome, why = Outcome.UNVERIFIED, "no calibration or evaluation data: judged on made-up inputs"
+    else:
+        outcome = Outcome.PASS
+    limit = f"≤ {max_drop:g}"
+    return (Verdict("max_metric_drop", "quality", limit, value, None, None, evidence, outcome, True, why),)
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> ExitCode:

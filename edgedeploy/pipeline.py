@@ -14,7 +14,7 @@ from edgedeploy.bundle.folder import work_folder
 from edgedeploy.bundle.lock import Lock, find_lock, lock_key
 from edgedeploy.bundle.place import check_replaceable, move_into_place, remove_outdated
 from edgedeploy.bundle.write import BundleParts, write_bundle
-from edgedeploy.candidates import try_candidates
+from edgedeploy.candidates import judged_classes, try_candidates
 from edgedeploy.command_check import check_places
 from edgedeploy.confinement import limits_of, names_code
 from edgedeploy.device_profiles.schema import DeviceProfile
@@ -272,6 +272,7 @@ def _deploy_one(
         progress=channel,
         labels=chosen.labels,
         preprocessing={name: str(item) for name, item in chosen.config.preprocessing.items()},
+        class_outputs=judged_classes(chosen, prepared),
     )
     trials = try_candidates(chosen, prepared, context, exporter, runner, stages)
     trial = choose(trials, exporter.selection)

@@ -6,11 +6,11 @@ was made. ``measurements.json`` holds what was seen, each figure with its eviden
 
 from __future__ import annotations
 
-import json
-import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from edgedeploy.quality.strict_json import dumps
 
 FORMAT = 2
 
@@ -172,14 +172,4 @@ class Measurements(Record):
 
 def to_json(record: BaseModel) -> bytes:
     """Serialize with sorted keys; infinities, which JSON lacks, become strings."""
-    return (json.dumps(_plain(record.model_dump(mode="json")), indent=2, sort_keys=True) + "\n").encode()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+    return (dumps(record.model_dump(mode="json"), sort_keys=True) + "\n").encode()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from edgedeploy.commands.model_options import loading_options
 from edgedeploy.errors import ExitCode
+from edgedeploy.quality.strict_json import dumps
 from edgedeploy.terminal import say
 
 
@@ -49,7 +49,7 @@ def command(
 
         draw(found, plot)
     if as_json:
-        say(json.dumps([item.to_json() for item in found], indent=2))
+        say(dumps([item.to_json() for item in found]))
     else:
         from edgedeploy.estimate_views import show
 

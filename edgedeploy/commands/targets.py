@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from edgedeploy.quality.strict_json import dumps
 from edgedeploy.terminal import say
 
 
@@ -19,7 +18,7 @@ def command(name: str | None, as_json: bool) -> None:
     profiles = [load_profile(name)] if name else [load_profile(item) for item in builtin_names()]
     if as_json:
         dumped = [profile.model_dump(mode="json", by_alias=True, exclude_none=True) for profile in profiles]
-        say(json.dumps(dumped[0] if name else dumped, indent=2))
+        say(dumps(dumped[0] if name else dumped))
         return
     from edgedeploy.face import show_profile, show_profiles
 

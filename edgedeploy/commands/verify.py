@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from edgedeploy.commands.model_options import step_seconds_option
 from edgedeploy.errors import ExitCode
+from edgedeploy.quality.strict_json import dumps
 from edgedeploy.terminal import say
 
 
@@ -35,7 +35,7 @@ def command(
         found = verify_bundle(Question(bundle, device, require, step_seconds), progress)
     if as_json:
         verdicts = [verdict.to_json() for verdict in found.verdicts]
-        say(json.dumps({"target": found.target, "exit_code": int(found.exit_code), "verdicts": verdicts}, indent=2))
+        say(dumps({"target": found.target, "exit_code": int(found.exit_code), "verdicts": verdicts}))
     elif not quiet:
         show_verification(found)
     return found.exit_code

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgedeploy.quality.measures import cosine
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -66,14 +68,14 @@ def compare(model: LoadedModel, graph: Graph, samples: Sequence[Mapping[str, NDA
     made_up = not samples
     if made_up:
         samples = [{spec.name: example_array(spec) for spec in model.inputs}]
-    cosine, absolute, relative = 1.0, 0.0, 0.0
+    lowest, absolute, relative = 1.0, 0.0, 0.0
     for sample in samples:
         expected = model.reference(sample)
         feeds = {spec.name: np.ascontiguousarray(sample[spec.name]) for spec in graph.inputs}
         for name, value in zip(names, session.run(names, feeds), strict=True):
             here = _difference(np.asarray(expected[name]), np.asarray(value))
-            cosine, absolute, relative = min(cosine, here[0]), max(absolute, here[1]), max(relative, here[2])
-    return Agreement(cosine, absolute, relative, len(samples), made_up)
+            lowest, absolute, relative = min(lowest, here[0]), max(absolute, here[1]), max(relative, here[2])
+    return Agreement(lowest, absolute, relative, len(samples), made_up)
 
 
 def _difference(expected: NDArray[np.generic], got: NDArray[np.generic]) -> tuple[float, float, float]:
@@ -89,8 +91,7 @@ def _difference(expected: NDArray[np.generic], got: NDArray[np.generic]) -> tupl
     finite = np.isfinite(a) & np.isfinite(b)
     a, b = a[finite], b[finite]
     error = float(np.abs(a - b).max())
-    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     scale = max(float(np.abs(a).max()), 1e-6)
     # Outputs of rounding noise around zero have no direction to compare.
-    cosine = float(a @ b) / norm if norm > 1e-12 else 1.0
-    return cosine, error, error / scale
+    noise = float(np.linalg.norm(a) * np.linalg.norm(b)) <= 1e-12 and error <= 1e-6
+    return 1.0 if noise else cosine(a, b), error, error / scale

@@ -54,6 +54,11 @@ class OnnxRuntimeExporter:
             if name == offers.MIXED and context.pinned is None and not _missed_quality(context):
                 continue
             context.progress.note(f"Making {name}")
+            if name == offers.MIXED and context.pinned is None and not making.kept_float[0]:
+                context.progress.note(
+                    f"{name} would repeat {offers.STATIC}: on calibration samples no layer is to blame"
+                )
+                continue
             yield making.artefact(name)
 
 
@@ -95,6 +100,12 @@ class _Making:
         """The graph that static candidates quantize, and its calibration."""
         context = self.context
         return repaired(self.options.repairs, context.graph, context.calibration, self.scheme, context.progress)
+
+    @cached_property
+    def kept_float(self) -> tuple[frozenset[str], Json]:
+        """The nodes that mixed precision leaves float, and what the manifest says of them."""
+        correct = self.options.repairs.bias_correction
+        return keep_float(self.context, self.scheme, self.subject, bias_correction=correct)
 
     def artefact(self, name: str) -> Artefact:
         context = self.context
@@ -157,7 +168,7 @@ class _Making:
         }
         exclude: frozenset[str] = frozenset()
         if mixed:
-            exclude, integers["kept_float"] = keep_float(self.context, scheme, subject, bias_correction=correct)
+            exclude, integers["kept_float"] = self.kept_float
         table = subject.calibration.table_for(scheme)
         model = quantize(subject.graph, table, scheme, exclude=exclude, bias_correction=correct)
         # Counted here, for an equalized graph's tensors have other values than the captured one's of the same names.

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from edgedeploy.calibration.mixed_precision import Goal, mix_precision
 from edgedeploy.calibration.sensitivity import rank_layers
+from edgedeploy.device_profiles.schema import Quality
+from edgedeploy.judge import FIDELITY
 
 if TYPE_CHECKING:
     from edgedeploy.calibration.repair import Repaired
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 #: Calibration samples that rank the layers, and those that the goal is measured on.
 RANKED_ON = 8
 MEASURED_ON = 128
-#: The goal where the profile bounds neither accuracy nor noise.
+#: The goal where the profile has no gate on outputs.
 FALLBACK_SQNR_DB = 20.0
 
 
@@ -41,10 +43,8 @@ def keep_float(
 
 
 def _goal(context: ExportContext) -> Goal:
-    quality = context.profile.quality
-    drops = [1 - quality.min_agreement] if quality.min_agreement is not None else []
-    drops += [quality.max_accuracy_drop] if quality.max_accuracy_drop is not None else []
-    noise = quality.min_sqnr_db
-    if not drops and noise is None:
-        noise = FALLBACK_SQNR_DB
-    return Goal(max_accuracy_drop=min(drops) if drops else None, min_sqnr_db=noise)
+    """The gates of the profile, on the outputs that the judge takes for class scores."""
+    gates = context.profile.quality
+    if all(getattr(gates, gate) is None for gate in FIDELITY):
+        gates = Quality(min_sqnr_db=FALLBACK_SQNR_DB)
+    return Goal(gates, context.class_outputs)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgedeploy.quality.measures import cosine
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -84,7 +86,7 @@ def compare(output: str, got: NDArray[Any], expected: NDArray[Any]) -> Agreement
         return Agreement(output, -1.0, float("inf"), None, None, None)
     finite = np.isfinite(reference)
     flat, reference = np.where(finite, flat, 0.0), np.where(finite, reference, 0.0)
-    cosine = min(_cosine(a, b) for a, b in zip(flat, reference, strict=True))
+    lowest = min(cosine(a, b) for a, b in zip(flat, reference, strict=True))
     difference = flat - reference
     magnitude = float(np.abs(reference).max(initial=0.0))
     error = float(np.abs(difference).max(initial=0.0)) / (magnitude or 1.0)
@@ -95,14 +97,7 @@ def compare(output: str, got: NDArray[Any], expected: NDArray[Any]) -> Agreement
         best, own = expected.argmax(-1), got.argmax(-1)
         agreement, distinct = float((best == own).mean()), len(np.unique(best))
     varies = spread > FLOAT32_NOISE * magnitude
-    return Agreement(output, cosine, error, rms / spread if varies else None, agreement, distinct)
-
-
-def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    if size == 0.0:
-        return 1.0 if np.array_equal(a, b) else -1.0
-    return float(a @ b) / size
+    return Agreement(output, lowest, error, rms / spread if varies else None, agreement, distinct)
 
 
 def check_twin(

@@ -22,6 +22,8 @@ from edgedeploy.calibration.schemes import ONNXRUNTIME_X86, QNN_A8W8, QNN_A16W8,
 from edgedeploy.calibration.sensitivity import LayerSensitivity, SensitivityRanking, rank_layers
 from edgedeploy.calibration.session import Calibration
 from edgedeploy.calibration.simulate import simulate, sqnr_db
+from edgedeploy.compare import compare
+from edgedeploy.device_profiles.schema import Quality
 from edgedeploy.errors import InputError
 from edgedeploy.graph.capture import capture
 from edgedeploy.model.load import load_model
@@ -129,27 +131,35 @@ def test_the_layer_that_was_damaged_ranks_first(tmp_path):
     assert (tmp_path / "ranking.png").read_bytes().startswith(b"\x89PNG")
 
 
+def goal(**gates):
+    return Goal(Quality(**gates))
+
+
 def test_mixed_precision_keeps_the_fewest_layers_that_meet_the_goal(digits):
     graph, table, samples, labels = digits
     scheme = replace(ONNXRUNTIME_X86, weight=replace(ONNXRUNTIME_X86.weight, bits=4))
     ranking = rank_layers(graph, table, scheme, samples[:8])
-    plain = mix_precision(graph, table, scheme, ranking, samples[:40], Goal(min_sqnr_db=-100))
+    plain = mix_precision(graph, table, scheme, ranking, samples[:40], goal(min_sqnr_db=-100))
     assert not plain.kept and plain.met and plain.integer_macs_share == 1
-    goal = Goal(min_sqnr_db=plain.plain.sqnr_db + 4, max_accuracy_drop=0.05)
-    mixture = mix_precision(graph, table, scheme, ranking, samples[:40], goal, labels=labels[:40])
+    wanted = plain.plain.sqnr_db + 4
+    mixture = mix_precision(
+        graph, table, scheme, ranking, samples[:40], goal(min_sqnr_db=wanted, max_accuracy_drop=0.05),
+        labels={graph.outputs[0].name: labels[:40].reshape(40, -1)},
+    )  # fmt: skip
     assert mixture.met and 0 < len(mixture.kept) < len(ranking.layers)
-    assert mixture.mixed.sqnr_db >= goal.min_sqnr_db > mixture.plain.sqnr_db
+    assert mixture.mixed.sqnr_db >= wanted > mixture.plain.sqnr_db
     for layer in mixture.kept:
         fewer = frozenset(name for other in mixture.kept if other is not layer for name in other.nodes)
         reference = simulate(graph, samples[:40])
         outputs = simulate(quantize(graph, table, scheme, exclude=fewer), samples[:40])
-        assert sqnr_db(reference, outputs) < goal.min_sqnr_db, f"{layer.name} was not needed"
+        [found] = compare(reference, outputs)
+        assert found.sqnr_db < wanted, f"{layer.name} was not needed"
 
 
 def test_a_goal_out_of_reach_says_so(digits):
     graph, table, samples, _ = digits
     ranking = rank_layers(graph, table, TFLITE, samples[:4])
-    mixture = mix_precision(graph, table, TFLITE, ranking, samples[:10], Goal(min_sqnr_db=200), max_layers=2)
+    mixture = mix_precision(graph, table, TFLITE, ranking, samples[:10], goal(min_sqnr_db=200), max_layers=2)
     assert not mixture.met and len(mixture.kept) <= 2
 
 
@@ -163,7 +173,7 @@ def test_layers_are_raised_to_the_schemes_higher_format_or_left_float():
 
 def test_mixed_precision_without_a_goal_is_refused():
     with pytest.raises(InputError, match="needs a goal"):
-        Goal()
+        Goal(Quality())
 
 
 def test_a_ranking_is_plain_data():
