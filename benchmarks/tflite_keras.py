@@ -75,12 +75,12 @@ def check(work: Path) -> None:
     from edgedeploy.calibration.dataset import ArrayDataset
     from edgedeploy.calibration.quantizer import quantize
     from edgedeploy.calibration.session import Calibration
+    from edgedeploy.exporters.tflite_micro.codes import real, stored
     from edgedeploy.exporters.tflite_micro.contract import contract_of
     from edgedeploy.exporters.tflite_micro.rewrite import for_micro
     from edgedeploy.exporters.tflite_micro.schemes import scheme_of
     from edgedeploy.exporters.tflite_micro.writer import write_tflite
     from edgedeploy.graph.graph import graph_from_onnx
-    from edgedeploy.targets.tflite_micro.codes import real, stored
     from edgedeploy.targets.tflite_micro.simulator import simulate
 
     for name in ("pruned", "clustered"):

@@ -72,6 +72,7 @@ def _try(chosen: Plan, prepared: Prepared, context: ExportContext, runner: Runne
         samples=prepared.data.evaluation,
         work_dir=context.work_dir / f"run-{artefact.candidate}",
         device=chosen.request.device,
+        may_build=True,
         progress=context.progress,
     )
     job.work_dir.mkdir()

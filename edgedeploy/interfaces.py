@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.precision import Precision
@@ -134,6 +134,19 @@ class Exporter(Protocol):
         ...
 
 
+@runtime_checkable
+class Finisher(Protocol):
+    """An exporter whose artefact is completed by what its run showed: a runner itself never changes what ships."""
+
+    def finish(self, artefact: Artefact, profile: DeviceProfile, samples: Dataset, result: RunResult) -> None:
+        """Complete the chosen artefact's files, once, before they are bundled.
+
+        Args:
+            samples: those that ``result`` was obtained with, in the same order.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class RunJob:
     """What a runner is asked to do with an artefact.
@@ -145,6 +158,8 @@ class RunJob:
         states: input by output (captured names). Where any are named, the samples are one sequence, in order: after the
             first step each of these inputs takes what the artefact's own output gave a step before. Only outputs are
             wanted then. A runner that cannot loop returns no outputs, evidence ``none`` and a note that says why.
+        may_build: the artefact was made by this very run, so that its sources may be compiled and run, in ``work_dir``;
+            never so for a bundle, which anybody may have made.
     """
 
     profile: DeviceProfile
@@ -153,6 +168,7 @@ class RunJob:
     device: str = ""
     measure: bool = True
     states: Mapping[str, str] = field(default_factory=dict)
+    may_build: bool = False
     progress: Progress = field(default_factory=NoProgress)
 
 

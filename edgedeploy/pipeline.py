@@ -19,7 +19,7 @@ from edgedeploy.command_check import check_places
 from edgedeploy.confinement import limits_of, names_code
 from edgedeploy.device_profiles.schema import DeviceProfile
 from edgedeploy.errors import CrashError, EdgeDeployError, ExitCode, ToolFailedError, worst
-from edgedeploy.interfaces import ExportContext, Selection
+from edgedeploy.interfaces import ExportContext, Finisher, Selection
 from edgedeploy.judge import Verdict
 from edgedeploy.prepare import Plan, Prepared, plan, prepare, with_recorded_data
 from edgedeploy.progress import NoProgress, Progress
@@ -279,6 +279,8 @@ def _deploy_one(
     tried = lock.candidates if lock and not request.candidate else records(trials, trial)
     notes = (*prepared.model.notes, *prepared.states.notes, *_notes(trials, trial, exporter.selection))
     with stages.stage("bundle"):
+        if isinstance(exporter, Finisher):
+            exporter.finish(trial.artefact, profile, prepared.data.evaluation, trial.result)
         parts = BundleParts(
             plan=chosen,
             prepared=prepared,

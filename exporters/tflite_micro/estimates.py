@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgedeploy.device_profiles.schema import DeviceProfile
 from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.exporters.tflite_micro.ir import TfliteModel
 
@@ -67,3 +68,9 @@ def measured_ram_figure(arena_bytes: int, margin: float) -> Figure:
         arena_kb * SMALLEST_SHARE,
         arena_kb * (1 + margin) + STACK_KB,
     )
+
+
+def kernel_margin(profile: DeviceProfile) -> float:
+    """Extra arena of the device's optimised kernels, as a fraction of the host's arena."""
+    margin = profile.hardware.kernel_margin
+    return KERNEL_MARGIN if margin is None else margin

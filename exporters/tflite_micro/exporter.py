@@ -16,9 +16,15 @@ from edgedeploy.device_profiles.schema import BUDGET_KEYS, DeviceProfile
 from edgedeploy.errors import InputError
 from edgedeploy.evidence import Evidence, Figure
 from edgedeploy.exporters.tflite_micro.checks import check_graph, check_memory
+from edgedeploy.exporters.tflite_micro.codes import stored
 from edgedeploy.exporters.tflite_micro.contract import contract_of
-from edgedeploy.exporters.tflite_micro.estimates import KIB, flash_figure, planned_ram_figure
-from edgedeploy.exporters.tflite_micro.firmware.bundle import FirmwareModel, write_firmware
+from edgedeploy.exporters.tflite_micro.estimates import KIB, flash_figure, kernel_margin, planned_ram_figure
+from edgedeploy.exporters.tflite_micro.firmware.bundle import (
+    GOLDEN_COUNT,
+    FirmwareModel,
+    complete_firmware,
+    write_firmware,
+)
 from edgedeploy.exporters.tflite_micro.firmware.tree import find_tree
 from edgedeploy.exporters.tflite_micro.lowering import WriterOptions
 from edgedeploy.exporters.tflite_micro.memory import peak_memory
@@ -26,10 +32,11 @@ from edgedeploy.exporters.tflite_micro.rewrite import Rewritten, for_micro
 from edgedeploy.exporters.tflite_micro.schemes import CANDIDATES, scheme_of
 from edgedeploy.exporters.tflite_micro.vela import VelaResult, compile_for_npu
 from edgedeploy.exporters.tflite_micro.writer import WrittenModel, write_tflite
-from edgedeploy.interfaces import Artefact, ExportContext, Json, Rejection, Selection
+from edgedeploy.interfaces import Artefact, ExportContext, Json, Rejection, RunResult, Selection
 from edgedeploy.precision import INT8, INT16
 
 if TYPE_CHECKING:
+    from edgedeploy.calibration.dataset import Dataset
     from edgedeploy.calibration.session import Calibration
 
 MODEL_FILE = "model.tflite"
@@ -89,6 +96,22 @@ class TfliteMicroExporter:
             cure = self._cure(ready)
             if cure is not None:
                 yield cure
+
+    def finish(self, artefact: Artefact, profile: DeviceProfile, samples: Dataset, result: RunResult) -> None:
+        """Put the golden vectors and the measured arena into the firmware; nothing, where the interpreter was not run.
+
+        The runner did the same to a copy, to compile and emulate it: both come from these codes and this arena.
+        """
+        if "arena_bytes" not in result.details:
+            return
+        contract = artefact.contract
+        taken = list(samples.take(GOLDEN_COUNT))
+        inputs = [stored(port, [sample[port.source_name] for sample in taken]) for port in contract.inputs]
+        outputs = [stored(port, list(result.outputs[port.source_name][: len(taken)])) for port in contract.outputs]
+        measured = None if profile.hardware.accelerator else result.details["arena_bytes"]
+        arena = None if measured is None else (int(measured), kernel_margin(profile))
+        name = str(artefact.details.get("model_name", "model"))
+        complete_firmware(artefact.folder / FIRMWARE, name, arena, inputs, outputs)
 
     def _cure(self, ready: _Ready) -> Artefact | None:
         """The int16 candidate, where this model has one: a kernel may be missing or the device too small."""

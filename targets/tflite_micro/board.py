@@ -10,10 +10,10 @@ import numpy as np
 
 from edgedeploy.errors import ToolFailedError
 from edgedeploy.evidence import Evidence, Figure
+from edgedeploy.exporters.tflite_micro.codes import real, stored
 from edgedeploy.exporters.tflite_micro.estimates import KIB, STACK_KB
 from edgedeploy.exporters.tflite_micro.firmware.bundle import vector_crc
 from edgedeploy.interfaces import Artefact, RunJob, RunResult
-from edgedeploy.targets.tflite_micro.codes import real, stored
 from edgedeploy.targets.tflite_micro.report import FirmwareReport, read_report
 from edgedeploy.targets.transports.serial import SerialLine
 

@@ -150,9 +150,9 @@ class _Found:
             "stack": max(STACK_KB * KIB, self.run.stack_bytes),
         }
         ram_how = " + ".join(f"{size / KIB:.1f} KB {name}" for name, size in parts.items())
-        flash_how = f"linked with {self.kernels} kernels; the self-test's printf included, its vectors left out"
+        flash_how = f"linked {where}; the self-test's printf included, its vectors left out"
         return (
             Figure("ram_kb", sum(parts.values()) / KIB, Evidence.SIMULATOR, f"{ram_how} {where}"),
-            Figure("flash_kb", self.linked.flash_bytes / KIB, Evidence.ARTEFACT, flash_how),
+            Figure("flash_kb", self.linked.flash_bytes / KIB, Evidence.SIMULATOR, flash_how),
             Figure("instructions", float(self.instructions), Evidence.SIMULATOR, f"one inference {where}; not cycles"),
         )

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from edgedeploy.errors import InputError
 from edgedeploy.evidence import Evidence, Figure
-from edgedeploy.exporters.tflite_micro.estimates import KERNEL_MARGIN, measured_ram_figure
+from edgedeploy.exporters.tflite_micro.codes import real, stored
+from edgedeploy.exporters.tflite_micro.estimates import kernel_margin, measured_ram_figure
 from edgedeploy.exporters.tflite_micro.firmware.bundle import complete_firmware
 from edgedeploy.exporters.tflite_micro.firmware.check import COMPILER, check_sources
 from edgedeploy.exporters.tflite_micro.firmware.cores import CORES
 from edgedeploy.exporters.tflite_micro.firmware.tree import RuntimeTree, find_tree
 from edgedeploy.interfaces import Artefact, Json, RunJob, RunResult, cannot_loop
-from edgedeploy.targets.tflite_micro.codes import real, stored
 from edgedeploy.targets.tflite_micro.emulation import check_firmware
 from edgedeploy.targets.tflite_micro.listing import operator_listing
 from edgedeploy.targets.tflite_micro.simulator import Feedback, Loop, simulate
@@ -73,8 +73,10 @@ class TfliteMicroRunner:
             figures = (measured_ram_figure(*arena),)
         name = str(artefact.details.get("model_name", "model"))
         firmware: dict[str, Json] = {}
-        folder = artefact.folder / FIRMWARE
-        if complete_firmware(folder, name, arena, inputs, found.outputs):
+        if job.may_build and (artefact.folder / FIRMWARE).is_dir():
+            # A copy: completing what ships is the exporter's.
+            folder = Path(shutil.copytree(artefact.folder / FIRMWARE, job.work_dir / FIRMWARE))
+            complete_firmware(folder, name, arena, inputs, found.outputs)
             tree = find_tree()
             compiled = compiled_sizes(folder, job.profile, tree)
             linked = check_firmware(folder, artefact, job, tree)
@@ -130,9 +132,3 @@ def compiled_sizes(folder: Path, profile: DeviceProfile, tree: RuntimeTree | Non
         return None
     found = check_sources(folder, profile.hardware.cpu, tree)
     return {"text": found.text, "data": found.data, "bss": found.bss}
-
-
-def kernel_margin(profile: DeviceProfile) -> float:
-    """Extra arena of the device's optimised kernels, as a fraction of the host's arena."""
-    margin = profile.hardware.kernel_margin
-    return KERNEL_MARGIN if margin is None else margin

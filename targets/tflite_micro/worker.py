@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from edgedeploy.exporters.tflite_micro.codes import real, stored
 from edgedeploy.sandbox.ties import die_with_starter
-from edgedeploy.targets.tflite_micro.codes import real, stored
 from edgedeploy.tensors import PortSpec
 
 ARENA_STEP = 16

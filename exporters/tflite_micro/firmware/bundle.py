@@ -15,7 +15,7 @@ import jinja2
 import numpy as np
 
 from edgedeploy.device_profiles.schema import DeviceProfile
-from edgedeploy.exporters.tflite_micro.estimates import KERNEL_MARGIN
+from edgedeploy.exporters.tflite_micro.estimates import kernel_margin
 from edgedeploy.exporters.tflite_micro.firmware.boards import BOARDS, emulated_board
 from edgedeploy.exporters.tflite_micro.firmware.cores import CORES
 from edgedeploy.exporters.tflite_micro.firmware.identifiers import c_string, identifier, macro, resolver_method
@@ -111,14 +111,13 @@ class FirmwareModel:
         preprocessing: Mapping[str, str] | None = None,
     ) -> FirmwareModel:
         """Collect it from a written model; ``content`` is what the device holds where that is another file."""
-        margin = profile.hardware.kernel_margin
         return cls(
             name=name,
             content=written.content if content is None else content,
             operators=written.model.builtins if content is None else operators_of(content),
             contract=contract,
             peak_bytes=peak_memory(written.model).size_bytes if peak_bytes is None else peak_bytes,
-            kernel_margin=KERNEL_MARGIN if margin is None else margin,
+            kernel_margin=kernel_margin(profile),
             device=profile.name,
             cpu=profile.hardware.cpu,
             board=emulated_board(profile),

@@ -61,7 +61,8 @@ def run(artefact, name, folder, count=100, profile="stm32l4r5"):
     _, _, images, labels = zoo.digits_data()
     model, graph, _ = loaded(name)
     source = graph.inputs[0].name
-    job = RunJob(load_profile(profile), ArrayDataset({source: images[:count]}), folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    job = RunJob(load_profile(profile), ArrayDataset({source: images[:count]}), folder, may_build=True)
     result = TfliteMicroRunner().run(artefact, job)
     (output,) = result.outputs.values()
     reference = np.stack([next(iter(model.reference({source: images[i : i + 1]}).values())) for i in range(count)])
@@ -90,8 +91,13 @@ def test_a_trained_model_keeps_its_accuracy(tmp_path, name, floor_db):
     assert name == "encoder" or "TRANSPOSE" not in operators
     if shutil.which(COMPILER):
         assert result.details["firmware_compiled"]["text"] >= artefact.path.stat().st_size
-    golden = (artefact.folder / "firmware" / "golden_vectors.h").read_text()
-    assert "GOLDEN_COUNT 3" in golden
+    assert "NOT MEASURED" in (artefact.folder / "firmware" / "golden_vectors.h").read_text()
+    samples = ArrayDataset({artefact.contract.inputs[0].source_name: zoo.digits_data()[2][:100]})
+    TfliteMicroExporter().finish(artefact, load_profile("stm32l4r5"), samples, result)
+    # What ships is what was compiled and run.
+    for file in (path for path in (artefact.folder / "firmware").rglob("*") if path.is_file()):
+        assert file.read_bytes() == (tmp_path / "run" / file.relative_to(artefact.folder)).read_bytes(), file
+    assert "GOLDEN_COUNT 3" in (artefact.folder / "firmware" / "golden_vectors.h").read_text()
 
 
 def smallest_works(artefact, arena_bytes, folder):

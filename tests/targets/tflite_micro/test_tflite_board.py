@@ -20,11 +20,11 @@ from edgedeploy.calibration.dataset import ArrayDataset
 from edgedeploy.device_profiles.loader import load_profile
 from edgedeploy.errors import ToolFailedError
 from edgedeploy.evidence import Evidence
+from edgedeploy.exporters.tflite_micro.codes import real, stored
 from edgedeploy.exporters.tflite_micro.contract import contract_of
 from edgedeploy.exporters.tflite_micro.firmware.bundle import vector_crc
 from edgedeploy.exporters.tflite_micro.writer import write_tflite
 from edgedeploy.interfaces import Artefact, RunJob
-from edgedeploy.targets.tflite_micro.codes import real, stored
 from edgedeploy.targets.tflite_micro.report import read_report
 from edgedeploy.targets.tflite_micro.runner import TfliteMicroRunner
 

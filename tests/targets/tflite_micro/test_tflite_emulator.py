@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,8 @@ def completed(tmp_path_factory):
         if profile not in made:
             folder = tmp_path_factory.mktemp(profile)
             artefact = artefact_for(folder / "artefact", profile)
-            TfliteMicroRunner().run(artefact, job_for(folder / "run", profile))
+            job = job_for(folder / "run", profile)
+            TfliteMicroExporter().finish(artefact, job.profile, job.samples, TfliteMicroRunner().run(artefact, job))
             made[profile] = artefact
         return made[profile]
 
@@ -65,7 +67,8 @@ def test_the_runner_links_and_emulates_where_a_tree_is_given_stand_in(tmp_path, 
     assert figures["ram_kb"].evidence is figures["instructions"].evidence is Evidence.SIMULATOR
     assert 0 < found["variables_bytes"] < 2048
     assert figures["ram_kb"].value == (found["smallest_arena_bytes"] + found["variables_bytes"]) / 1024 + 4
-    assert figures["flash_kb"].evidence is Evidence.ARTEFACT
+    # The linked file is for the emulated board, and is not what ships.
+    assert figures["flash_kb"].evidence is Evidence.SIMULATOR
     assert artefact.path.stat().st_size < found["flash_bytes"] < artefact.path.stat().st_size + 32 * 1024
     assert figures["flash_kb"].value == found["flash_bytes"] / 1024
     assert any("instructions are not cycles" in note for note in result.notes)
@@ -224,9 +227,22 @@ def test_without_a_tree_or_a_board_the_report_says_what_is_not_measured(tmp_path
         assert not (artefact.folder / "firmware/emulated").exists() or profile == "stm32l4r5"
 
 
-def test_a_replay_says_nothing_of_the_firmware(completed, tmp_path):
-    result = TfliteMicroRunner().run(completed("stm32l4r5"), job_for(tmp_path / "run", "stm32l4r5"))
-    assert "firmware_emulated" not in result.details
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_replay_neither_builds_nor_completes_the_firmware(tmp_path, monkeypatch, complete):
+    """A bundle is anybody's: its build files are not run, even where a tree is at hand and its headers ask for it."""
+    monkeypatch.setenv(VARIABLE, str(STAND_IN))
+    artefact, job = artefact_for(tmp_path / "artefact", "stm32l4r5"), job_for(tmp_path / "run", "stm32l4r5")
+    job = replace(job, may_build=False)
+    if complete:
+        result = TfliteMicroRunner().run(artefact, job)
+        TfliteMicroExporter().finish(artefact, job.profile, job.samples, result)
+    build = artefact.folder / "firmware/CMakeLists.txt"
+    build.write_text(f'file(WRITE "{tmp_path / "CANARY"}" "x")\n' + build.read_text())
+    before = {path: path.read_bytes() for path in artefact.folder.rglob("*") if path.is_file()}
+    result = TfliteMicroRunner().run(artefact, replace(job, work_dir=tmp_path / "again"))
+    assert "firmware_emulated" not in result.details and "firmware_compiled" not in result.details
+    assert {path: path.read_bytes() for path in artefact.folder.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "CANARY").exists()
 
 
 def test_a_folder_that_is_no_complete_tree_is_refused(tmp_path):

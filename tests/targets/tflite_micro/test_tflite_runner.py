@@ -14,10 +14,10 @@ from edgedeploy.calibration.dataset import ArrayDataset
 from edgedeploy.device_profiles.loader import load_profile
 from edgedeploy.errors import InputError, ToolFailedError
 from edgedeploy.evidence import Evidence
+from edgedeploy.exporters.tflite_micro.codes import real, stored
 from edgedeploy.exporters.tflite_micro.contract import contract_of
 from edgedeploy.exporters.tflite_micro.writer import write_tflite
 from edgedeploy.interfaces import Artefact, RunJob
-from edgedeploy.targets.tflite_micro.codes import real, stored
 from edgedeploy.targets.tflite_micro.listing import operator_listing
 from edgedeploy.targets.tflite_micro.runner import TfliteMicroRunner
 from edgedeploy.targets.tflite_micro.simulator import simulate
