@@ -16,7 +16,7 @@ from edgedeploy.calibration.quantizer.encoding import (
     weight_encoding,
 )
 from edgedeploy.calibration.quantizer.operands import Role, roles
-from edgedeploy.calibration.quantizer.selection import Selection
+from edgedeploy.calibration.quantizer.selection import Selection, ends_outside
 from edgedeploy.calibration.quantizer.table import RangeTable, constant_range, tensor_range
 from edgedeploy.calibration.quantizer.topology import Topology
 from edgedeploy.calibration.quantizer.weights import plan_weights
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+
+#: Parts of one output whose sizes differ by more than this would leave the smaller one fewer than six bits of eight.
+_UNLIKE = 4.0
 
 Edge = tuple[str, int]
 """(node name, input position)."""
@@ -109,6 +112,9 @@ class _Everywhere:
         self._fixed: dict[str, Encoding] = {}
         self._roles = {node.name: roles(node, topology) for node in topology.nodes if node.name in selection.integer}
         self._encodings: dict[str, Encoding] = {}
+        self._uneven = {node.output[0] for node in self._integer_nodes() if self._joins_unlike_results(node)}
+        if scheme.higher is not None and scheme.higher.bits > scheme.activation.bits:
+            self._higher |= self._uneven
 
     def plan(self) -> Plan:
         self._anchor()
@@ -126,6 +132,24 @@ class _Everywhere:
 
     def _integer_nodes(self) -> list[onnx.NodeProto]:
         return [node for node in self._topology.nodes if node.name in self._selection.integer]
+
+    def _joins_unlike_results(self, node: onnx.NodeProto) -> bool:
+        """Whether a Concat gives results of far different size out of the graph in one tensor.
+
+        Boxes in pixels and scores below 1 in one 8-bit scale are scores of 0. Such a tensor is stored in the wider
+        format, where the scheme has one, and its parts keep scales of their own until they are joined.
+        """
+        if node.op_type != "Concat" or not ends_outside(node, self._topology, self._scheme):
+            return False
+        form = self._scheme.activation
+        ranges = [
+            tensor_range(name, form, self._topology, self._table) for name in node.input if self._at_run_time(name)
+        ]
+        sizes = [max(-found.low, found.high) for found in ranges]
+        return len(sizes) > 1 and max(sizes) > _UNLIKE * min(sizes)
+
+    def _at_run_time(self, name: str) -> bool:
+        return name in self._topology.floats and name not in self._topology.constants
 
     def _leaves_integers(self, node: onnx.NodeProto, name: str) -> bool:
         if name in self._selection.inner:
@@ -157,8 +181,8 @@ class _Everywhere:
                 name for name, role in zip(node.input, self._roles[node.name], strict=True) if role is Role.ACTIVATION
             ]
             for name in moving:
-                # A branch with a dictated scale is requantized before it joins others.
-                if len(moving) > 1 and self._groups.find(name) in self._anchored():
+                # A branch with a dictated scale is requantized before it joins others, and one of another size.
+                if len(moving) > 1 and (self._groups.find(name) in self._anchored() or output in self._uneven):
                     continue
                 self._unite(name, output)
 

@@ -63,8 +63,8 @@ def select(topology: Topology, scheme: Scheme, exclude: frozenset[str]) -> Selec
         ):
             continue
         integer.add(node.name)
-    if scheme.placement is Placement.EVERYWHERE:
-        _release_trailing_moves(topology, scheme, integer)
+    if scheme.placement is Placement.EVERYWHERE and "*" not in scheme.op_types:
+        _release_moves(topology, scheme, integer)
     return Selection(frozenset(integer), frozenset(inner), frozenset(biases))
 
 
@@ -148,20 +148,58 @@ def _reads_integers(node: onnx.NodeProto, topology: Topology, integer: set[str])
     return any(name in topology.producer and topology.producer[name].name in integer for name in node.input)
 
 
-def _release_trailing_moves(topology: Topology, scheme: Scheme, integer: set[str]) -> None:
-    """Leave data movement after a float result float: nothing behind it computes in integers."""
-    if not scheme.float_outputs:
-        return
-    for node in reversed(topology.nodes):
-        if node.name not in integer or node.op_type not in scheme.shared_scale:
-            continue
-        if any(reader.name in integer for name in node.output for reader, _ in topology.consumers.get(name, ())):
-            continue
-        origin: onnx.NodeProto | None = node
-        while origin is not None and origin.op_type in scheme.shared_scale:
-            origin = topology.producer.get(origin.input[0])
-        if origin is not None and origin.op_type in scheme.float_outputs:
-            integer.discard(node.name)
+def _release_moves(topology: Topology, scheme: Scheme, integer: set[str]) -> None:
+    """Leave data movement float that no integer op is beside: rounding would cost accuracy and win nothing.
+
+    A Concat that the graph gives out is float whatever is before it: boxes in pixels and scores below 1, or the two
+    parts of a recurrent state, would else share the scale of the largest. Movement after a float result stays float.
+    """
+    moving = [node for node in topology.nodes if node.name in integer and _moves(node, scheme)]
+    before = -1
+    while before != len(integer):
+        before = len(integer)
+        for node in reversed(moving):
+            if node.name not in integer:
+                continue
+            if node.op_type == "Concat":
+                idle = ends_outside(node, topology, scheme) or not _read_by_integers(node, topology, integer)
+            else:
+                idle = not _reads_integers(node, topology, integer) or (
+                    not _read_by_integers(node, topology, integer) and _after_floats(node, topology, scheme)
+                )
+            if idle:
+                integer.discard(node.name)
+
+
+def ends_outside(node: onnx.NodeProto, topology: Topology, scheme: Scheme) -> bool:
+    """Whether what a node makes is a graph output, as it is or only moved on the way."""
+    return any(
+        name in topology.outputs
+        or any(
+            _moves(reader, scheme) and ends_outside(reader, topology, scheme) for reader, _ in _readers(name, topology)
+        )
+        for name in node.output
+    )
+
+
+def _moves(node: onnx.NodeProto, scheme: Scheme) -> bool:
+    return node.op_type == "Concat" or node.op_type in scheme.shared_scale
+
+
+def _readers(name: str, topology: Topology) -> tuple[tuple[onnx.NodeProto, int], ...]:
+    return topology.consumers.get(name, ())
+
+
+def _read_by_integers(node: onnx.NodeProto, topology: Topology, integer: set[str]) -> bool:
+    return any(reader.name in integer for name in node.output for reader, _ in _readers(name, topology))
+
+
+def _after_floats(node: onnx.NodeProto, topology: Topology, scheme: Scheme) -> bool:
+    """Whether the values come from an op whose result is float at no cost."""
+    origin: onnx.NodeProto | None = node
+    while origin is not None and origin.op_type in scheme.shared_scale:
+        origin = topology.producer.get(origin.input[0])
+    return origin is not None and origin.op_type in scheme.float_outputs
 
 
 def _masked_attention(topology: Topology) -> frozenset[str]:
