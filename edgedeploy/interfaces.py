@@ -101,6 +101,7 @@ class ExportContext:
         rejections: what the pipeline found wrong with the candidates made so far.
         labels: class names of the judged output, where deploy.toml gives them; for integration code.
         class_outputs: class axis, counted with the samples axis, of the outputs that are judged as class scores.
+        states: input by output: what is fed back from one step to the next, in captured names.
         preprocessing: what the model's preprocessing does, one line of text by input name; for integration code.
     """
 
@@ -116,6 +117,7 @@ class ExportContext:
     labels: tuple[str, ...] = ()
     preprocessing: Mapping[str, str] = field(default_factory=dict)
     class_outputs: Mapping[str, int] = field(default_factory=dict)
+    states: Mapping[str, str] = field(default_factory=dict)
 
 
 class Exporter(Protocol):

@@ -273,6 +273,7 @@ def _deploy_one(
         labels=chosen.labels,
         preprocessing={name: str(item) for name, item in chosen.config.preprocessing.items()},
         class_outputs=judged_classes(chosen, prepared),
+        states=prepared.states.pairs,
     )
     trials = try_candidates(chosen, prepared, context, exporter, runner, stages)
     trial = choose(trials, exporter.selection)

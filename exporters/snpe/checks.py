@@ -38,10 +38,13 @@ ONLY_8_BIT = frozenset({"Log"})
 def check_interface(graph: Graph) -> None:
     """Refuse dynamic shapes, batches above 1 and inputs of types that Hexagon has not.
 
+    Axis 0 of a recurrent state counts layers, that of a table its rows: where any input has a 1 there, the batch is 1.
+
     Raises:
         InputError: naming the input.
 
     """
+    one_sample = any(port.shape and port.shape[0] == 1 for port in graph.inputs)
     for port in graph.inputs:
         if not port.is_static:
             raise InputError(
@@ -49,7 +52,7 @@ def check_interface(graph: Graph) -> None:
                 found=str(port),
                 remedy='Fix the input\'s shape, for example inputs = ["image:1x3x224x224:float32"] in deploy.toml.',
             )
-        if port.shape and port.shape[0] != 1:
+        if port.shape and port.shape[0] != 1 and not one_sample:
             raise InputError(
                 f"Input {port.name!r} has a batch of {port.shape[0]}; on the device one sample is run at a time.",
                 found=str(port),

@@ -30,8 +30,8 @@ Recipe = Callable[[Prepared], precision.Precision]
 
 #: Candidates, the fastest on the device first.
 RECIPES: dict[str, Recipe] = {
-    "a8w8": lambda prepared: precision.a8w8(prepared.graph),
-    "mixed": lambda prepared: precision.mixed(prepared.graph, prepared.table),
+    "a8w8": lambda prepared: precision.a8w8(prepared.graph, prepared.carried),
+    "mixed": lambda prepared: precision.mixed(prepared.graph, prepared.table, prepared.carried),
     "a16w8": lambda prepared: precision.a16w8(prepared.graph),
 }
 _GOLDEN_SAMPLES = 2
@@ -70,7 +70,12 @@ class SnpeExporter:
         allowed = settings.allow_cpu_nodes
         repairs = settings.repairs
         prepared = prepare(
-            context.graph, context.calibration, context.progress, allow_cpu_nodes=allowed, repairs=repairs
+            context.graph,
+            context.calibration,
+            context.progress,
+            allow_cpu_nodes=allowed,
+            repairs=repairs,
+            states=context.states,
         )
         names = [context.pinned] if context.pinned else list(RECIPES)
         before: frozenset[str] | None = None

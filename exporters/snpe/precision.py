@@ -44,14 +44,14 @@ class Precision:
     other: frozenset[str]
 
 
-def a8w8(graph: Graph) -> Precision:
-    """8-bit activations and weights, but for ops that 8 bits make wrong."""
-    return Precision(_slim(QNN_A8W8, graph.model), _around(graph.model, ONLY_16_BIT))
+def a8w8(graph: Graph, carried: frozenset[str] = frozenset()) -> Precision:
+    """8-bit activations and weights, but for ops that 8 bits make wrong and for what carries a state."""
+    return Precision(_slim(QNN_A8W8, graph.model), _around(graph.model, ONLY_16_BIT) | carried)
 
 
-def mixed(graph: Graph, table: CalibrationTable) -> Precision:
+def mixed(graph: Graph, table: CalibrationTable, carried: frozenset[str] = frozenset()) -> Precision:
     """8 bits where they suffice: tensors that 8 bits would cost too much get 16."""
-    base = a8w8(graph)
+    base = a8w8(graph, carried)
     fragile = set(base.other)
     fixed = {node.output[0] for node in graph.model.graph.node if node.op_type in _OWN_ENCODING}
     observed = [name for name in _float_tensors(graph.model) if name in table.tensors and name not in fixed]

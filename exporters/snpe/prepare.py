@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgedeploy.calibration.dataset import Dataset
+from edgedeploy.calibration.quantizer.carried import carried
 from edgedeploy.calibration.repair import Repaired, Repairs, repaired
 from edgedeploy.calibration.session import Calibration
 from edgedeploy.exporters.snpe.checks import check_interface, check_ops
@@ -36,6 +37,7 @@ class Prepared:
         table: its calibration.
         rewrites: number of nodes rewritten, by kind.
         fed: the numpy dtype of inputs that are fed in another type than the captured graph's.
+        carried: tensors that carry a state from step to step, which 8 bits would not keep.
         repairs: for the manifest, what equalization did.
 
     """
@@ -45,6 +47,7 @@ class Prepared:
     rewrites: Mapping[str, int]
     fed: Mapping[str, str]
     repairs: Mapping[str, Any] = field(default_factory=dict)
+    carried: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ def prepare(
     *,
     allow_cpu_nodes: int = 0,
     repairs: Repairs = NO_REPAIRS,
+    states: Mapping[str, str] | None = None,
 ) -> Prepared:
     """Check, rewrite and calibrate.
 
@@ -107,7 +111,7 @@ def prepare(
         data = Dataset(FedReader(data.reader, rewritten.fed), data.indices)
     again = Calibration(own, data, calibration.options, progress=progress)
     if repairs.equalize:
-        base = a8w8(own)
+        base = a8w8(own, carried(own.model, states or {}))
         found = repaired(repairs, own, again, base.scheme, progress, base.other)
     else:
         only_weights = set(rewritten.applied) <= {"faint channel"}
@@ -116,4 +120,5 @@ def prepare(
     # better for it. EfficientNet-Lite0, 300 photos (benchmarks/quantization_accuracy.py --snapdragon): rounding by
     # outputs takes A8W8 from 23.1 to 23.8 dB, and A16W8, where the weights set the error, from 22.3 to 26.2 dB.
     table = found.calibration.read_by(found.calibration.options.method)
-    return Prepared(found.graph, table, rewritten.applied, rewritten.fed, found.details)
+    kept = carried(found.graph.model, states or {})
+    return Prepared(found.graph, table, rewritten.applied, rewritten.fed, found.details, kept)

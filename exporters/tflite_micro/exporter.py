@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgedeploy.backend_options import Form, Option, read
 from edgedeploy.calibration import repair
+from edgedeploy.calibration.quantizer.carried import carried
 from edgedeploy.calibration.repair import Repairs, repaired
 from edgedeploy.device_profiles.schema import BUDGET_KEYS, DeviceProfile
 from edgedeploy.errors import InputError
@@ -126,7 +127,8 @@ class TfliteMicroExporter:
         from edgedeploy.calibration.quantizer import quantize
 
         context, scheme = ready.context, scheme_of(candidate)
-        higher, repairs = ready.rewritten.higher, ready.options.repairs
+        repairs = ready.options.repairs
+        higher = ready.rewritten.higher | carried(ready.rewritten.graph.model, context.states)
         subject = repaired(repairs, ready.rewritten.graph, ready.calibration, scheme, context.progress, higher)
         table = subject.calibration.table_for(scheme, higher)
         correct = repairs.bias_correction

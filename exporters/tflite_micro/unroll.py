@@ -40,7 +40,10 @@ def unroll_lstm(node: onnx.NodeProto, scope: Scope, constants: Constants, shapes
     for index, order in enumerate(orders):
         weights, recurrent = constants[names[1]][index], constants[names[2]][index]
         bias = constants[names[3]][index] if names[3] else np.zeros(8 * hidden, np.float32)
-        made = _direction(scope, f"d{index}", names[0], (weights, recurrent, bias), (steps, batch, hidden), order)
+        start = [initial(scope, name, index, (batch, hidden), constants) for name in names[5:7]]
+        made = _direction(
+            scope, f"d{index}", names[0], (weights, recurrent, bias), (steps, batch, hidden), order, start
+        )
         sequences.append(made[0])
         finals.append(made[0][0 if order < 0 else -1])
         cells.append(made[1])
@@ -58,8 +61,8 @@ def refusal(
     """Why a recurrent node cannot be unrolled, "" where it can; ``activations`` are the ones it must have."""
     if any(not name or name not in constants for name in names[1:3]) or (names[3] and names[3] not in constants):
         return "its weights are computed at run time"
-    if any(name and (name not in constants or np.any(constants[name])) for name in names[5:8]):
-        return "it has an initial state or peepholes; zero states and none are taken"
+    if len(names) > 7 and names[7] and (names[7] not in constants or np.any(constants[names[7]])):
+        return "it has peepholes"
     if attributes.get("activations") not in (None, activations, activations * 2):
         return f"its activations are not {', '.join(name.decode().lower() for name in activations)}"
     if attributes.get("clip") or attributes.get("input_forget") or attributes.get("layout"):
@@ -72,6 +75,23 @@ def refusal(
     return ""
 
 
+def initial(scope: Scope, name: str, direction: int, sizes: tuple[int, int], constants: Constants) -> str:
+    """The state before the first step, (batch, hidden), of one direction; "" where it is zero."""
+    if not name:
+        return ""
+    tag = f"{name}/d{direction}"
+    if name in constants:
+        own = constants[name][direction]
+        return scope.constant(tag, own) if np.any(own) else ""
+    begin, end, axis = (
+        scope.constant(f"{tag}/{what}", np.asarray([value], np.int64))
+        for what, value in (("b", direction), ("e", direction + 1), ("axis", 0))
+    )
+    own_part = scope.node("Slice", [name, begin, end, axis], f"{tag}/slice")
+    row = scope.constant(f"{tag}/row", np.asarray(sizes, np.int64))
+    return scope.node("Reshape", [own_part, row], f"{tag}/state")
+
+
 def _direction(
     scope: Scope,
     tag: str,
@@ -79,6 +99,7 @@ def _direction(
     parameters: tuple[np.ndarray, np.ndarray, np.ndarray],
     sizes: tuple[int, int, int],
     order: int,
+    start: Sequence[str],
 ) -> tuple[list[str], str]:
     """Hidden states in time order and the last cell state."""
     weights, recurrent, bias = parameters
@@ -92,14 +113,14 @@ def _direction(
     row = scope.constant(f"{tag}/row", np.asarray([batch, 4 * hidden], np.int64))
     parts = scope.constant(f"{tag}/parts", np.asarray([3 * hidden, hidden], np.int64))
     states: list[str] = []
-    cell = ""
+    state, cell = start
     for step in range(steps)[::order]:
         at = f"{tag}/t{step}"
         begin, end = (scope.constant(f"{at}/{n}", np.asarray([step + k], np.int64)) for n, k in (("b", 0), ("e", 1)))
         gates = scope.node("Slice", [projected, begin, end, axis], f"{at}/slice")
         gates = scope.node("Reshape", [gates, row], f"{at}/gates_x")
-        if states:
-            fed = scope.node("MatMul", [states[-1], feedback], f"{at}/rh")
+        if state:
+            fed = scope.node("MatMul", [state, feedback], f"{at}/rh")
             gates = scope.node("Add", [gates, fed], f"{at}/gates")
         three, candidate = scope.split("Split", [gates, parts], [f"{at}/iof", f"{at}/c"], axis=1)
         opened = scope.node("Sigmoid", [three], f"{at}/sigmoid")
@@ -113,7 +134,8 @@ def _direction(
         scope.higher.add(added)
         cell = added
         shown = scope.node("Tanh", [cell], f"{at}/shown")
-        states.append(scope.node("Mul", [o, shown], f"{at}/h"))
+        state = scope.node("Mul", [o, shown], f"{at}/h")
+        states.append(state)
     return states[::order], cell
 
 

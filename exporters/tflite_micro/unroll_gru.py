@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edgedeploy.exporters.tflite_micro.unroll import ORDERS, Constants, Shapes, refusal, write_outputs
+from edgedeploy.exporters.tflite_micro.unroll import ORDERS, Constants, Shapes, initial, refusal, write_outputs
 
 if TYPE_CHECKING:
     from edgedeploy.exporters.tflite_micro.rewrite import Scope
@@ -33,7 +33,8 @@ def unroll_gru(node: onnx.NodeProto, scope: Scope, constants: Constants, shapes:
     for index, order in enumerate(orders):
         bias = constants[names[3]][index] if names[3] else np.zeros(6 * hidden, np.float32)
         cell = _Cell(scope, f"d{index}", constants[names[1]][index], constants[names[2]][index], bias, after)
-        sequences.append(cell.run(names[0], (steps, batch, hidden), order))
+        start = initial(scope, names[5], index, (batch, hidden), constants)
+        sequences.append(cell.run(names[0], (steps, batch, hidden), order, start))
     finals = [states[0 if order < 0 else -1] for states, order in zip(sequences, orders, strict=True)]
     write_outputs(node, scope, sequences, [finals], (steps, batch, hidden))
     return ""
@@ -57,7 +58,7 @@ class _Cell:
         self._shift = scope.constant(f"{tag}/bn", outer[2 * hidden :])
         self._parts = scope.constant(f"{tag}/parts", np.asarray([2 * hidden, hidden], np.int64))
 
-    def run(self, source: str, sizes: tuple[int, int, int], order: int) -> list[str]:
+    def run(self, source: str, sizes: tuple[int, int, int], order: int, state: str) -> list[str]:
         """Hidden states in time order."""
         steps, batch, hidden = sizes
         scope, tag = self._scope, self._tag
@@ -73,7 +74,8 @@ class _Cell:
             )
             fed = scope.node("Slice", [projected, begin, end, axis], f"{at}/slice")
             fed = scope.node("Reshape", [fed, row], f"{at}/x")
-            states.append(self._step(at, fed, states[-1] if states else ""))
+            state = self._step(at, fed, state)
+            states.append(state)
         return states[::order]
 
     def _step(self, at: str, fed: str, state: str) -> str:

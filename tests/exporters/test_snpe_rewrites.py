@@ -49,6 +49,13 @@ def test_activations_that_qnn_refuses():
     check(above_zero, [1, 4, 5, 5], gone=["Reciprocal"])
 
 
+@pytest.mark.parametrize(("low", "high", "bound"), [(0.1, 0.9, "Max"), (-0.9, -0.1, "Min"), (0.3, None, "Max")])
+def test_a_clip_whose_bounds_do_not_hold_zero_gets_bounds_that_do(low, high, bound):
+    constants = {"low": np.float32(low)} | ({} if high is None else {"high": np.float32(high)})
+    left = check([helper.make_node("Clip", ["x", *constants], ["y"])], [1, 4, 5, 5], constants)
+    assert left == ["Clip", bound]
+
+
 @pytest.mark.parametrize("group", [2, 4])
 def test_a_grouped_transposed_convolution_gets_one_group(group):
     constants = {"w": weights(4, 8 // group, 3, 3), "b": weights(8, seed=3)}
@@ -69,7 +76,7 @@ def test_a_normalized_vector_is_one_op_unless_its_floor_matters(floor):
     ]
     constants = {"axes": np.array([1]), "floor": np.float32(floor), "shape": np.array([1, 4, 5, 5])}
     left = check(nodes, [1, 4, 5, 5], constants, gone=["ReduceL2", "Expand"])
-    assert left == (["LpNormalization"] if floor < 0.1 else ["Mul", "ReduceSum", "Sqrt", "Clip", "Tile", "Div"])
+    assert left == (["LpNormalization"] if floor < 0.1 else ["Mul", "ReduceSum", "Sqrt", "Clip", "Max", "Tile", "Div"])
 
 
 @pytest.mark.parametrize(("shape", "wanted"), [((1, 4, 1, 1), (1, 4, 3, 5)), ((4, 1), (2, 4, 3))])

@@ -81,7 +81,12 @@ def make(kind: str, layers: int = 1) -> tuple[torch.nn.Module, dict[str, tuple[i
 
 def recorded(net: torch.nn.Module, shapes: dict[str, tuple[int, ...]], steps: int = 160) -> dict[str, np.ndarray]:
     """A slow signal, and the states that the net had before each frame: (steps, *input shape) by input name."""
-    frames = np.cumsum(np.random.default_rng(0).normal(size=(steps, *next(iter(shapes.values())))), 0) * 0.1 + 0.3
+    noise = np.random.default_rng(0).normal(size=(steps, *next(iter(shapes.values()))))
+    frames = np.empty_like(noise)
+    level = np.zeros_like(noise[0])
+    for step, fresh in enumerate(noise):
+        level = 0.8 * level + 0.6 * fresh
+        frames[step] = level + 0.3
     names = list(shapes)
     rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
     state = [torch.zeros(shapes[name]) for name in names[1:]]

@@ -51,6 +51,23 @@ def test_outputs_are_real_values_and_nothing_is_said_of_speed(tmp_path, io):
         assert all(layer["share_above_2"] < 0.5 for layer in layers)
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.1, 0.9), (-0.9, -0.1), (-0.5, 0.5)])
+def test_a_clip_between_padded_convolutions_is_computed_as_the_graph_says(tmp_path, low, high):
+    constants = {"w": weights(8, 3, 3, 3), "v": weights(6, 8, 3, 3, seed=1), "low": np.float32(low),
+                 "high": np.float32(high)}  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["first"], pads=[1] * 4),
+        helper.make_node("Clip", ["first", "low", "high"], ["held"]),
+        helper.make_node("Conv", ["held", "v"], ["scores"], pads=[1] * 4),
+    ]
+    graph = graph_of(nodes, {"image": [1, 3, 16, 16]}, ["scores"], constants)
+    made = next(SnpeExporter().candidates(context(graph, DATA, tmp_path)))
+    outputs = SnpeRunner().run(made, job(tmp_path)).outputs["scores"]
+    for image, scores in zip(EVALUATION, outputs, strict=True):
+        expected = emulate(made.folder / made.emulation, [{"image": image}])[0]["scores"]
+        assert np.sum(expected**2) > 10**2.5 * np.sum((scores - expected) ** 2)
+
+
 def test_a_damaged_context_binary_is_told(tmp_path):
     made = next(SnpeExporter().candidates(context(small_cnn(), DATA, tmp_path)))
     binary = made.folder / made.details["context_binary"]

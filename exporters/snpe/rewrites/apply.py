@@ -9,6 +9,7 @@ import onnx
 
 from edgedeploy.exporters.snpe.rewrites import (
     activations,
+    clip,
     expand,
     gather,
     gelu,
@@ -30,6 +31,7 @@ Rule = Callable[[onnx.NodeProto, Editor], "list[onnx.NodeProto] | None"]
 RULES: dict[str, Rule] = {
     "AveragePool": pooling.average_pool,
     "Celu": activations.celu,
+    "Clip": clip.clip,
     "ConvTranspose": transposed.ungroup,
     "Div": norm.normalize,
     "Expand": expand.expand,
