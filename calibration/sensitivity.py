@@ -12,6 +12,7 @@ from edgedeploy.calibration.quantizer import quantize
 from edgedeploy.calibration.quantizer.layers import Layer, layers
 from edgedeploy.calibration.simulate import Simulator, sqnr_db
 from edgedeploy.errors import MissingToolError
+from edgedeploy.plain_text import joined, printable
 from edgedeploy.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class SensitivityRanking:
             lines.append(
                 f"{place:>3}  {entry.sqnr_db:>8.2f}  {100 * entry.macs_share:>6.2f}  {entry.layer.op_type:<18} {name}"
             )
-        return "\n".join(lines)
+        return joined(lines)
 
     def plot(self, path: Path, limit: int = 30) -> None:
         """Write a bar chart of the worst ``limit`` layers; the format follows the file name's ending.
@@ -80,7 +81,7 @@ class SensitivityRanking:
         axes = figure.add_subplot()
         places = range(len(shown))
         axes.barh(places, [entry.sqnr_db for entry in shown])
-        axes.set_yticks(places, [entry.layer.name for entry in shown], fontsize=7)
+        axes.set_yticks(places, [printable(entry.layer.name) for entry in shown], fontsize=7, parse_math=False)
         axes.invert_yaxis()
         axes.set_xlabel("output SQNR with only this layer quantized (dB); shorter hurts more")
         axes.set_title(f"{self.scheme}, {self.samples} samples")

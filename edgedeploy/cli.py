@@ -13,8 +13,7 @@ from types import FrameType
 import click
 
 from edgedeploy.errors import CrashError, EdgeDeployError, ExitCode, InputError
-from edgedeploy.quality.strict_json import dumps
-from edgedeploy.terminal import error_text, say, steady_streams
+from edgedeploy.terminal import error_text, say, say_json, steady_streams
 
 #: Subcommand → its module below `edgedeploy.commands` and what it does; anything else deploys a model.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -53,19 +52,19 @@ def _run(module: str, arguments: list[str]) -> ExitCode:
         return ExitCode(ended.exit_code)
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx:
-            say(error.ctx.get_usage(), err=True)
+            say(error.ctx.get_usage(), lines=True, err=True)
         mistake = InputError(error.format_message(), remedy=f"`{name} --help` lists the options.")
-        say(f"error: {error_text(mistake)}", err=True)
+        say(f"error: {error_text(mistake)}", lines=True, err=True)
         return _told(mistake, arguments)
     except EdgeDeployError as error:
-        say(f"error: {error_text(error)}", err=True)
+        say(f"error: {error_text(error)}", lines=True, err=True)
         return _told(error, arguments)
     except KeyboardInterrupt as stopped:
         say(str(stopped) or "interrupted", err=True)
         return ExitCode.INTERRUPTED
     except Exception as error:
         crash = CrashError.of(error)
-        say(f"error: {error_text(crash)}", err=True)
+        say(f"error: {error_text(crash)}", lines=True, err=True)
         return _told(crash, arguments)
 
 
@@ -73,7 +72,7 @@ def _told(error: EdgeDeployError, arguments: Sequence[str]) -> ExitCode:
     """Tell an error as JSON too, where JSON is asked for."""
     if "--json" in arguments:
         fields = {"what": error.what, "found": error.found, "remedy": error.remedy}
-        say(dumps({"exit_code": int(error.exit_code), "error": fields}))
+        say_json({"exit_code": int(error.exit_code), "error": fields})
     return error.exit_code
 
 

@@ -18,9 +18,8 @@ from edgedeploy.device_profiles.schema import BUDGET_KEYS, DeviceProfile
 from edgedeploy.judge import Outcome, Verdict, summary
 from edgedeploy.plain_text import printable
 from edgedeploy.progress import NoProgress, Progress
-from edgedeploy.quality.strict_json import dumps
 from edgedeploy.tables import PlainTable
-from edgedeploy.terminal import error_text, indented, say
+from edgedeploy.terminal import error_text, indented, say, say_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -74,23 +73,23 @@ class _LineProgress:
         yield from items
 
     def note(self, text: str) -> None:
-        say(indented(text), err=True)
+        say(indented(text), lines=True, err=True)
 
 
 def show_result(result: DeployResult, exit_code: ExitCode, *, as_json: bool, quiet: bool) -> None:
     """Print one table a target, or all manifests as JSON; errors go to stderr in any case, each once."""
     for target in result.targets:
         if target.error is not None:
-            say(f"error: {target.target}: {error_text(target.error)}", err=True)
+            say(f"error: {target.target}: {error_text(target.error)}", lines=True, err=True)
     if as_json:
-        say(dumps({"exit_code": int(exit_code), "targets": _json(result)}))
+        say_json({"exit_code": int(exit_code), "targets": _json(result)})
     elif not quiet:
         for target in result.targets:
             if target.error is None:
                 title = f"{target.target}: {target.candidate}"
                 _print_verdicts(title, target.verdicts)
                 for note in target.notes:
-                    say(f"note: {indented(note)}")
+                    say(f"note: {indented(note)}", lines=True)
                 say(f"{summary(target.verdicts)} → exit code {int(target.exit_code)}; bundle: {target.bundle}")
 
 
@@ -99,7 +98,7 @@ def show_verification(found: Verification) -> None:
     say(f"{found.target}: every file is as it was built")
     _print_verdicts("replay", found.verdicts)
     for note in found.notes:
-        say(f"note: {indented(note)}")
+        say(f"note: {indented(note)}", lines=True)
     tail = "; measurements.json has a new run" if found.appended else ""
     say(f"{summary(found.verdicts)} → exit code {int(found.exit_code)}{tail}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgedeploy.errors import EdgeDeployError, InputError
+from edgedeploy.plain_text import joined
 from edgedeploy.untrusted import check_regular, shown
 
 
@@ -59,7 +60,7 @@ def _bundle(folder: Path) -> str:
     for run in measurements.runs:
         verdicts = ", ".join(f"{item.name} {item.outcome}" for item in run.verdicts)
         lines.append(f"  run on {run.device} at {run.at}: exit code {run.exit_code}; {verdicts}")
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def _model(path: Path, layers: bool) -> str:
@@ -86,4 +87,4 @@ def _model(path: Path, layers: bool) -> str:
             lines += [
                 f"  {op.name}: {op.op_type}, {op.macs:,} MACs, {op.parameters:,} parameters" for op in graph.facts
             ]
-    return "\n".join(lines)
+    return joined(lines)

@@ -6,6 +6,7 @@ Whatever reaches a terminal or report.md goes through here (`edgedeploy.terminal
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 #: Characters of one text that are shown; more is cut out of the middle.
 MOST_CHARACTERS = 8_000
@@ -29,6 +30,11 @@ def printable(text: object, *, lines: bool = False, limit: int = MOST_CHARACTERS
     if lines:
         return "\n".join(_escaped(line) for line in shown.expandtabs(4).split("\n"))
     return _escaped(shown)
+
+
+def joined(lines: Iterable[object]) -> str:
+    """Lines of our own making with strangers' names in them: each stays one line."""
+    return "\n".join(printable(line) for line in lines)
 
 
 def markdown(text: object) -> str:

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from edgedeploy.errors import EdgeDeployError
 from edgedeploy.plain_text import printable
+from edgedeploy.quality.strict_json import dumps
 
 #: What stands for the characters of our own tables and sentences where the encoding lacks them.
 _ASCII = {
@@ -24,11 +25,20 @@ _ASCII = {
 _ERRORS = "edgedeploy-ascii"
 
 
-def say(text: str = "", *, err: bool = False) -> None:
-    """Print lines of our own making; what strangers wrote in them has its escape codes shown, not obeyed."""
+def say(text: str, *, lines: bool = False, err: bool = False) -> None:
+    """Print one line; what strangers wrote in it has its escape codes and line breaks shown, not obeyed.
+
+    Args:
+        lines: the text was put together of lines that are harmless each (`error_text`, `indented`, `joined`, JSON).
+    """
     stream = sys.stderr if err else sys.stdout
     if stream is not None:
-        print(printable(text, lines=True, limit=sys.maxsize), file=stream, flush=True)
+        print(printable(text, lines=lines, limit=sys.maxsize), file=stream, flush=True)
+
+
+def say_json(value: object) -> None:
+    """Print a value as strict JSON in ASCII."""
+    say(dumps(value).replace("\x7f", "\\u007f"), lines=True)
 
 
 def error_text(error: EdgeDeployError) -> str:

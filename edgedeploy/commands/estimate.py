@@ -8,8 +8,7 @@ import click
 
 from edgedeploy.commands.model_options import loading_options
 from edgedeploy.errors import ExitCode
-from edgedeploy.quality.strict_json import dumps
-from edgedeploy.terminal import say
+from edgedeploy.terminal import say_json
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,7 +48,7 @@ def command(
 
         draw(found, plot)
     if as_json:
-        say(dumps([item.to_json() for item in found]))
+        say_json([item.to_json() for item in found])
     else:
         from edgedeploy.estimate_views import show
 

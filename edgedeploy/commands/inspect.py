@@ -24,7 +24,7 @@ def command(path: Path, layers: bool, step_seconds: float | None) -> None:
     from edgedeploy.confinement import in_worker
     from edgedeploy.sandbox.limits import limits_for
 
-    say(in_worker(f"{__name__}:work", (path, layers), limits_for(path, step_cpu_s=step_seconds)))
+    say(in_worker(f"{__name__}:work", (path, layers), limits_for(path, step_cpu_s=step_seconds)), lines=True)
 
 
 def work(arguments: tuple[Path, bool], channel: Channel) -> str:

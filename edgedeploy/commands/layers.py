@@ -45,7 +45,7 @@ def command(model: Path, scheme: str, samples: int, plot: Path | None, quiet: bo
         chosen = with_recorded_data(chosen, Path(folder))
         limits = limits_of(chosen, *writable)
         said = in_worker(f"{__name__}:work", (chosen, scheme, samples, plot), limits, progress)
-    say(said)
+    say(said, lines=True)
 
 
 def work(arguments: tuple[Plan, str, int, Path | None], channel: Channel) -> str:

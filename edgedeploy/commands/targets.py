@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edgedeploy.quality.strict_json import dumps
-from edgedeploy.terminal import say
+from edgedeploy.terminal import say_json
 
 
 @click.command()
@@ -18,7 +17,7 @@ def command(name: str | None, as_json: bool) -> None:
     profiles = [load_profile(name)] if name else [load_profile(item) for item in builtin_names()]
     if as_json:
         dumped = [profile.model_dump(mode="json", by_alias=True, exclude_none=True) for profile in profiles]
-        say(dumps(dumped[0] if name else dumped))
+        say_json(dumped[0] if name else dumped)
         return
     from edgedeploy.face import show_profile, show_profiles
 

@@ -8,8 +8,7 @@ import click
 
 from edgedeploy.commands.model_options import step_seconds_option
 from edgedeploy.errors import ExitCode
-from edgedeploy.quality.strict_json import dumps
-from edgedeploy.terminal import say
+from edgedeploy.terminal import say_json
 
 
 @click.command()
@@ -35,7 +34,7 @@ def command(
         found = verify_bundle(Question(bundle, device, require, step_seconds), progress)
     if as_json:
         verdicts = [verdict.to_json() for verdict in found.verdicts]
-        say(dumps({"target": found.target, "exit_code": int(found.exit_code), "verdicts": verdicts}))
+        say_json({"target": found.target, "exit_code": int(found.exit_code), "verdicts": verdicts})
     elif not quiet:
         show_verification(found)
     return found.exit_code

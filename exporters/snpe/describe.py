@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgedeploy.exporters.snpe.dlc.model import DlcGraph, DlcTensor, Role
 from edgedeploy.exporters.snpe.dlc.reader import read_dlc
+from edgedeploy.plain_text import joined
 
 
 def describe_dlc(path: Path, *, layers: bool = False) -> str:
@@ -25,7 +26,7 @@ def describe_dlc(path: Path, *, layers: bool = False) -> str:
     lines.append("  records: " + ", ".join(f"{name} {length:,} B" for name, length in sorted(dlc.records.items())))
     for graph in dlc.graphs:
         lines += _graph(graph, layers)
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def _graph(graph: DlcGraph, layers: bool) -> list[str]:

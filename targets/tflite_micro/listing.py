@@ -10,6 +10,7 @@ import numpy as np
 
 from edgedeploy.errors import InputError
 from edgedeploy.exporters.tflite_micro.flatbuffer import FILE_IDENTIFIER, schema
+from edgedeploy.plain_text import joined
 
 
 def operator_listing(path: Path) -> list[dict[str, Any]]:
@@ -61,7 +62,7 @@ def describe_tflite(path: Path, *, layers: bool = False) -> str:
             f"{item['constant_bytes']:,} constant bytes"
             for item in operators
         ]
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def _text(fb: Any, tensor: Any) -> str:
