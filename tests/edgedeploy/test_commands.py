@@ -47,7 +47,7 @@ def test_verify_fails_where_the_model_computes_something_else(deploy, bundle):
     path = bundle / "artefact" / "model.onnx"
     model = onnx.load(path)
     for tensor in model.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 4:
+        if len(tensor.dims) == 4:  # float or integer weights: which candidate is the fastest differs between machines
             tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor), tensor.name))
     onnx.save(model, path)
     reseal(bundle)
