@@ -38,7 +38,7 @@ def say(text: str, *, lines: bool = False, err: bool = False) -> None:
 
 def say_json(value: object) -> None:
     """Print a value as strict JSON in ASCII."""
-    say(dumps(value).replace("\x7f", "\\u007f"), lines=True)
+    say(dumps(value), lines=True)
 
 
 def error_text(error: EdgeDeployError) -> str:

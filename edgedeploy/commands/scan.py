@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,8 @@ import click
 
 from edgedeploy.commands.model_options import step_seconds_option
 from edgedeploy.errors import ExitCode
+from edgedeploy.plain_text import joined
+from edgedeploy.quality.strict_json import dumps
 from edgedeploy.sandbox.watch import arm
 from edgedeploy.terminal import say
 
@@ -31,7 +32,7 @@ def command(path: Path, as_json: bool, step_seconds: float | None) -> ExitCode:
     from edgedeploy.sandbox.limits import limits_for
 
     told = in_worker(f"{__name__}:work", (path, as_json), limits_for(path, step_cpu_s=step_seconds))
-    say(told["report"])
+    say(told["report"], lines=True)
     return ExitCode.OK if told["dangerous"] is False else ExitCode.BAD_INPUT
 
 
@@ -42,7 +43,7 @@ def work(arguments: tuple[Path, bool], channel: Channel) -> dict[str, Any]:
     path, as_json = arguments
     arm("scan")
     scan = scan_file(path)
-    report = json.dumps(dataclasses.asdict(scan), indent=2) if as_json else _text(path, scan)
+    report = dumps(dataclasses.asdict(scan)) if as_json else _text(path, scan)
     return {"report": report, "dangerous": scan.dangerous}
 
 
@@ -58,4 +59,4 @@ def _text(path: Path, scan: Scan) -> str:
     for finding in scan.findings:
         lines.append(f"  {finding.severity.value}: {finding.what}" + (f" ({finding.found})" if finding.found else ""))
     lines.append("dangerous or damaged: it is not loaded" if scan.dangerous else "nothing found")
-    return "\n".join(lines)
+    return joined(lines)

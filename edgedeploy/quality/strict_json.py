@@ -9,7 +9,7 @@ from typing import Any
 
 def dumps(value: Any, *, sort_keys: bool = False) -> str:
     """Indented JSON; NaN and infinities become ``"nan"``, ``"inf"`` and ``"-inf"``, which ``float()`` reads."""
-    return json.dumps(plain(value), indent=2, sort_keys=sort_keys, allow_nan=False)
+    return json.dumps(plain(value), indent=2, sort_keys=sort_keys, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def plain(value: Any) -> Any:

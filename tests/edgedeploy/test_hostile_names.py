@@ -143,6 +143,10 @@ def lines_of(evil_model: Path, evil_bundle: Path, tmp_path: Path) -> dict[str, l
         "layers": ["layers", "--scheme", "tflite", "--samples", "2", "--plot", tmp_path / "layers.svg", evil_model],
         "layers, bad scheme": ["layers", "--scheme", EVIL, evil_model],
         "inspect": ["inspect", "--layers", evil_model],
+        "scan": ["scan", evil_model],
+        "scan, weights": ["scan", tmp_path / "weights.safetensors"],
+        "scan, strange file": ["scan", strange],
+        "scan, JSON": ["scan", "--json", evil_model],
         "inspect, bundle": ["inspect", evil_bundle],
         "inspect, strange file": ["inspect", strange],
         "targets": ["targets", tmp_path / "mine.toml"],
@@ -154,9 +158,7 @@ def test_through_every_command_in_a_pipe(deploy, evil_model, evil_bundle, tmp_pa
     from edgedeploy.cli import COMMANDS
 
     lines = lines_of(evil_model, evil_bundle, tmp_path)
-    assert {"deploy", *COMMANDS} - {"scan"} <= {
-        str(line[0]) if line[0] in COMMANDS else "deploy" for line in lines.values()
-    }
+    assert {"deploy", *COMMANDS} <= {str(line[0]) if line[0] in COMMANDS else "deploy" for line in lines.values()}
     for name, line in lines.items():
         code, out, error = deploy(*line)
         shown = f"{out}\n{error}"
