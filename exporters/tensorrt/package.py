@@ -24,6 +24,9 @@ MODEL, ENGINE, EMULATION = "model.onnx", "model.engine", "emulation.onnx"
 FLOAT_MODEL, CACHE = "model_float.onnx", "calibration.cache"
 BUILD_SH, BUILD_PY, GPU_PY, BUILD_JSON = "build.sh", "build.py", "device_gpu.py", "build.json"
 
+#: The scripts that ship, and the files of this package that they are.
+PY_SOURCES = {BUILD_PY: "device_build.py", GPU_PY: "device_gpu.py"}
+
 
 @dataclass(frozen=True)
 class Legacy:
@@ -43,14 +46,22 @@ def write_package(
     config = _config(settings, contract, ranges, int8=int8, legacy=legacy is not None)
     (folder / BUILD_JSON).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     package = resources.files("edgedeploy.exporters.tensorrt")
-    for name, source in ((BUILD_PY, "device_build.py"), (GPU_PY, "device_gpu.py")):
+    for name, source in PY_SOURCES.items():
         (folder / name).write_bytes((package / source).read_bytes())
     if not settings.rtx:
-        template = jinja2.Template(
-            (package / "build.sh.j2").read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined, trim_blocks=True
-        )
-        (folder / BUILD_SH).write_text(template.render(_shell(config)) + "\n", encoding="utf-8")
+        (folder / BUILD_SH).write_bytes(render_build_sh(config))
         (folder / BUILD_SH).chmod(0o755)
+
+
+def render_build_sh(config: Mapping[str, Any]) -> bytes:
+    """The shell script for what build.json says."""
+    template = jinja2.Template(
+        (resources.files("edgedeploy.exporters.tensorrt") / "build.sh.j2").read_text(encoding="utf-8"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    text: str = template.render(_shell(config))
+    return f"{text}\n".encode()
 
 
 def _config(settings: Settings, contract: Contract, ranges: Ranges, *, int8: bool, legacy: bool) -> dict[str, Any]:

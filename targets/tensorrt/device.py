@@ -1,7 +1,8 @@
-"""Building, running and measuring on the device: the bundle's own build.py, or build.sh where Python lacks TensorRT."""
+"""Building, running and measuring on the device: by build.py, or by build.sh where Python lacks TensorRT."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import uuid
@@ -14,6 +15,7 @@ import numpy as np
 
 from edgedeploy.errors import EdgeDeployError, InputError, MissingToolError, ToolFailedError
 from edgedeploy.evidence import Evidence, Figure, unknown
+from edgedeploy.exporters.tensorrt.ship import ship
 from edgedeploy.interfaces import Artefact, RunJob, RunResult
 from edgedeploy.targets.tensorrt import trtexec
 from edgedeploy.targets.tensorrt.emulate import feeds
@@ -59,12 +61,14 @@ def run_on_device(artefact: Artefact, job: RunJob) -> RunResult:
     folder = str(job.work_dir / "device") if local else f"/tmp/edgedeploy-{uuid.uuid4().hex}"
     place = _Place(transport, folder, sys.executable if local else "python3")
     try:
-        transport.push(artefact.folder, place.path("artefact"))
+        transport.push(ship(artefact.folder, job.work_dir / "ship"), place.path("artefact"))
         result = _with_python(artefact, job, place)
         if isinstance(result, MissingToolError):
             result = _with_trtexec(artefact, job, place, result)
     finally:
-        transport.run(["rm", "-rf", folder], 60.0)
+        # A connection that is lost by now neither hides why nor takes the result along.
+        with contextlib.suppress(EdgeDeployError):
+            transport.run(["rm", "-rf", folder], 60.0)
     _same_device(result, job)
     return result
 

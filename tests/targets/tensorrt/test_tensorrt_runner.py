@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -99,6 +101,46 @@ def test_another_device_than_the_target_is_refused(artefact, jetson, tmp_path, m
     with pytest.raises(InputError, match="not a jetson-xavier-nx") as caught:
         TensorRtRunner().run(artefact, job(tmp_path, 1, device=address, target="jetson-xavier-nx"))
     assert "8.7" in str(caught.value) and "7.2" in str(caught.value)
+
+
+SCRIPT = "open('{canary}', 'w')\n"
+BUNDLES = {
+    "another build.py": lambda folder, text: (folder / "build.py").write_text(text),
+    "another device_gpu.py": lambda folder, text: (folder / "device_gpu.py").write_text(text),
+    "another build.sh": lambda folder, _: (folder / "build.sh").write_text("touch CANARY"),
+    "no build.py": lambda folder, _: (folder / "build.py").unlink(),
+    "another module": lambda folder, _: changed(folder, module="evil"),
+    "another model": lambda folder, _: changed(folder, model="../../etc/passwd"),
+    "words for the shell": lambda folder, _: changed(folder, flags=["FP16; touch CANARY"]),
+    "a version for the shell": lambda folder, _: changed(folder, tensorrt_version="$(touch CANARY)"),
+    "a list": lambda folder, _: (folder / "build.json").write_text("[]"),
+}
+
+
+def changed(folder, **fields):
+    config = json.loads((folder / "build.json").read_text())
+    (folder / "build.json").write_text(json.dumps({**config, **fields}))
+
+
+@pytest.mark.parametrize("what", BUNDLES)
+def test_scripts_that_are_not_ours_are_not_run(artefact, here, tmp_path, monkeypatch, what):
+    here("100300")
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(artefact.folder, tmp_path / "bundle")
+    BUNDLES[what](folder, SCRIPT.format(canary=tmp_path / "CANARY"))
+    with pytest.raises(InputError, match=r"The bundle's (build|device_gpu)"):
+        TensorRtRunner().run(replace(artefact, folder=folder), job(tmp_path / "run", 1, device="local"))
+    assert not (tmp_path / "CANARY").exists()
+
+
+def test_modules_that_a_bundle_brings_are_not_shipped(artefact, here, tmp_path):
+    """Python would find them before its own."""
+    here("100300")
+    folder = shutil.copytree(artefact.folder, tmp_path / "bundle")
+    for name in ("numpy.py", "json.py", "tensorrt.py"):
+        (folder / name).write_text(SCRIPT.format(canary=tmp_path / "CANARY"))
+    TensorRtRunner().run(replace(artefact, folder=folder), job(tmp_path / "run", 1, device="local"))
+    assert not (tmp_path / "CANARY").exists()
 
 
 @pytest.fixture
