@@ -66,13 +66,12 @@ def run_loop(runner: Runner, artefact: Artefact, job: RunJob, states: Mapping[st
     """Run the samples as one sequence: on the job's device, else on this host, where that can be looped.
 
     Args:
-        job: as it was run sample by sample; its folder is not used again.
+        job: as it was run sample by sample; its folder gets one of the loop's own.
         states: input by output.
     """
-    work_dir = job.work_dir.with_name(f"{job.work_dir.name}-loop")
     why = ""
     for device in dict.fromkeys((job.device, "")):
-        folder = work_dir.with_name(f"{work_dir.name}-{'device' if device else 'host'}")
+        folder = job.work_dir / f"loop-{'device' if device else 'host'}"
         folder.mkdir(parents=True)
         try:
             result = runner.run(artefact, replace(job, work_dir=folder, device=device, measure=False, states=states))

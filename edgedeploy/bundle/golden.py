@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edgedeploy.calibration.readers.reader import Labels, Sample
     from edgedeploy.tensors import Contract, PortSpec
 
-INPUTS, OUTPUTS, REFERENCE = "inputs.npz", "outputs.npz", "reference.npz"
+INPUTS, OUTPUTS, REFERENCE, LOOP = "inputs.npz", "outputs.npz", "reference.npz", "loop.npz"
 MAX_VECTORS = 8
 MAX_BYTES = 4_000_000
 
@@ -34,11 +34,16 @@ _DAMAGED = (OSError, ValueError, EOFError, RuntimeError, struct.error, zlib.erro
 
 
 def write_golden(
-    folder: Path, samples: Dataset, outputs: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]
+    folder: Path,
+    samples: Dataset,
+    outputs: Mapping[str, NDArray[Any]],
+    reference: Mapping[str, NDArray[Any]],
+    loop: Mapping[str, NDArray[Any]],
 ) -> int:
     """Write up to 8 vectors, fewer where they are large (4 MB in all, one at least); return how many.
 
-    Inputs are joined on their first axis; outputs and reference are (vectors, *output shape).
+    Inputs are joined on their first axis; outputs and reference are (vectors, *output shape). ``loop`` is what the
+    artefact gave for the same vectors as one sequence, fed its own state; empty for a model without.
     """
     folder.mkdir()
     available = min([len(value) for value in outputs.values()] or [0], default=0)
@@ -53,7 +58,8 @@ def write_golden(
         names = chosen[0]
         # Rows are joined, whatever the first axis is: a vector is its share of them.
         inputs = {name: np.concatenate([np.atleast_1d(sample[name]) for sample in chosen]) for name in names}
-        for file, arrays in ((INPUTS, inputs), (OUTPUTS, outputs), (REFERENCE, reference)):
+        files = [(INPUTS, inputs), (OUTPUTS, outputs), (REFERENCE, reference), *([(LOOP, loop)] if loop else [])]
+        for file, arrays in files:
             _write_npz(folder / file, {name: np.asarray(value[:count]) for name, value in arrays.items()})
     return count
 
@@ -82,6 +88,20 @@ def read_golden(folder: Path, contract: Contract) -> tuple[Dataset, dict[str, ND
     ranks = {port.source_name: len(port.shape) for port in contract.inputs}
     reader = _Vectors(inputs, {name: value for name, value in ranks.items() if not value}, count, str(folder / INPUTS))
     return Dataset(reader, tuple(range(count))), outputs, reference
+
+
+def read_loop(folder: Path, contract: Contract, count: int) -> dict[str, NDArray[Any]]:
+    """Read what the artefact gave for the ``count`` vectors as one sequence, each of shape (vectors, *output shape).
+
+    Raises:
+        InputError: they are not there, or not what the contract says.
+    """
+    loop = _read_npz(folder / LOOP, contract.outputs)
+    for port in contract.outputs:
+        if loop[port.source_name].ndim == 0 or len(loop[port.source_name]) != count:
+            raise InputError(f"{shown(folder / LOOP)} does not hold {count} steps of every output.")
+        _check_size(folder, port, loop[port.source_name], count)
+    return loop
 
 
 @dataclass(frozen=True)

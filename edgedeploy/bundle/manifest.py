@@ -85,7 +85,8 @@ class Manifest(Record):
     """``manifest.json``.
 
     ``files`` gives the sha256 of every file but the manifest, measurements and report; ``executables`` names those
-    among them that may be executed.
+    among them that may be executed; ``states`` gives the input that takes an output at the next step, where golden/
+    holds a loop as well.
     """
 
     format: Literal[2] = 2
@@ -101,6 +102,7 @@ class Manifest(Record):
     unstable: dict[str, str]
     files: dict[str, str]
     executables: list[str]
+    states: dict[str, str] = {}
 
 
 class FigureRecord(Record):

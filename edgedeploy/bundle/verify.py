@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from edgedeploy.backends import backend
 from edgedeploy.bundle.append import append_run
 from edgedeploy.bundle.faults import fault
-from edgedeploy.bundle.golden import read_golden
+from edgedeploy.bundle.golden import read_golden, read_loop
 from edgedeploy.bundle.manifest import FigureRecord, Manifest, Measurement, Measurements, to_json
 from edgedeploy.bundle.read import check_bundle, read_bundle
 from edgedeploy.bundle.replay import judge_replay
@@ -29,8 +29,9 @@ from edgedeploy.device_profiles.loader import override
 from edgedeploy.device_profiles.schema import DeviceProfile
 from edgedeploy.errors import ExitCode, InputError, ToolFailedError
 from edgedeploy.evidence import Evidence, Figure
-from edgedeploy.interfaces import Artefact, RunJob
+from edgedeploy.interfaces import Artefact, RunJob, Runner
 from edgedeploy.judge import Verdict, exit_code, judge_budgets
+from edgedeploy.looped import run_loop
 from edgedeploy.plain_text import printable
 from edgedeploy.progress import Progress
 from edgedeploy.sandbox.limits import limits_for
@@ -116,16 +117,17 @@ def replay(asked: Question, channel: Channel) -> dict[str, Any]:
         result = runner.run(artefact, job)
         comparisons = compare(reference, result.outputs)
         same = judge_replay(recorded, result.outputs, result.evidence)
+        loop = _replay_loop(folder, manifest, artefact, runner, job)
     figures = {figure.name: figure for figure in artefact.figures}
     figures.update({figure.name: figure for figure in result.figures})
-    verdicts: tuple[Verdict, ...] = (same,)
+    verdicts: tuple[Verdict, ...] = (same, *loop)
     run: Measurement | None = None
     if device:
-        verdicts = (same, *judge_budgets(profile, figures.values()))
+        verdicts = (*verdicts, *judge_budgets(profile, figures.values()))
         trial = Trial(artefact, result, tuple(figures.values()), comparisons, verdicts)
         run = measurement(trial, device=device, samples=len(samples), notes=result.notes)
     elif require:
-        verdicts = (same, *judge_budgets(profile, _recorded_figures(measurements)))
+        verdicts = (*verdicts, *judge_budgets(profile, _recorded_figures(measurements)))
     return {
         "target": manifest.target,
         "exit_code": int(exit_code(verdicts)),
@@ -172,6 +174,25 @@ def _recorded_figures(measurements: Measurements) -> tuple[Figure, ...]:
             if figure.name not in found or figure.evidence.at_least(found[figure.name].evidence):
                 found[figure.name] = figure
     return tuple(found.values())
+
+
+def _replay_loop(
+    folder: Path, manifest: Manifest, artefact: Artefact, runner: Runner, job: RunJob
+) -> tuple[Verdict, ...]:
+    """The golden vectors as one sequence, where the model has states: what the artefact gives when fed its own."""
+    states = manifest.states
+    if not states:
+        return ()
+    gives = {port.source_name for port in artefact.contract.outputs}
+    takes = {port.source_name for port in artefact.contract.inputs}
+    if not (set(states) <= gives and set(states.values()) <= takes):
+        raise InputError("The manifest names states that the artefact does not have.", found=shown(str(states)))
+    recorded = read_loop(folder / GOLDEN, artefact.contract, len(job.samples))
+    looped = run_loop(runner, artefact, job, states)
+    if not looped.outputs:
+        return looped.verdicts(())
+    same = judge_replay(recorded, looped.outputs, looped.evidence)
+    return (replace(same, name="golden_loop"),)
 
 
 def _said_before(measurements: Measurements) -> tuple[str, ...]:

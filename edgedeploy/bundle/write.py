@@ -74,7 +74,7 @@ def write_bundle(folder: Path, parts: BundleParts) -> Path:
     artefact = parts.trial.artefact
     artefact.folder.rename(folder / ARTEFACT)
     evaluation = parts.prepared.data.evaluation
-    write_golden(folder / GOLDEN, evaluation, parts.trial.result.outputs, parts.prepared.reference)
+    write_golden(folder / GOLDEN, evaluation, parts.trial.result.outputs, parts.prepared.reference, parts.trial.loop)
     (folder / LOCK).write_bytes(parts.lock.to_json())
     details = parts.trial.result.details
     if slowest := details.get("slowest_layers"):
@@ -177,6 +177,7 @@ def _manifest(folder: Path, parts: BundleParts) -> Manifest:
         candidates=list(parts.candidates),
         tools={name: metadata.version(name) for name in _TOOLS},
         options=dict(parts.plan.options[parts.profile.name]),
+        states=dict(parts.prepared.states.pairs) if parts.trial.loop else {},
         unstable=dict(artefact.unstable),
         files=hash_tree(folder, exclude=UNHASHED),
         executables=settle_modes(folder),

@@ -141,3 +141,32 @@ def test_a_stream_is_judged_step_by_step_and_in_the_loop(deploy, cell, tmp_path)
     run = json.loads((tmp_path / "x86-avx2" / "measurements.json").read_text())["runs"][0]
     names = {item["output"]: item["samples"] for item in run["comparisons"]}
     assert names == {"output_0": 60, "output_1": 60, "output_0 (in the loop)": 60, "output_1 (in the loop)": 60}
+    code, out, err = deploy("verify", tmp_path / "x86-avx2")
+    assert code == 0, out + err
+    assert "golden_loop" in out
+
+
+def test_a_backend_that_cannot_loop_leaves_it_unverified_or_hands_it_to_this_host(tmp_path):
+    from edgedeploy.evidence import Evidence
+    from edgedeploy.interfaces import RunJob, RunResult, cannot_loop
+    from edgedeploy.judge import Outcome
+    from edgedeploy.looped import run_loop
+
+    class Phone:
+        """Loops on this host only, or nowhere."""
+
+        def __init__(self, *, here: bool) -> None:
+            self.here = here
+
+        def run(self, artefact, job):
+            if job.device or not self.here:
+                return cannot_loop("the phone")
+            return RunResult({"h": np.zeros((2, 1))}, Evidence.SIMULATOR)
+
+    job = RunJob(None, None, tmp_path / "run", "adb:1")
+    nowhere = run_loop(Phone(here=False), None, job, {"h": "h0"})
+    (verdict,) = nowhere.verdicts(())
+    assert verdict.outcome is Outcome.UNVERIFIED
+    assert "the phone" in verdict.why
+    job = RunJob(None, None, tmp_path / "again", "adb:1")
+    assert run_loop(Phone(here=True), None, job, {"h": "h0"}).evidence is Evidence.SIMULATOR
