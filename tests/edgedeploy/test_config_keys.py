@@ -50,8 +50,12 @@ EFFECTS = {
     "quality": lambda manifest: manifest["profile"]["quality"]["min_agreement"] == 0.5,
     "options": lambda manifest: manifest["options"] == {"mixed_precision": "False"},
 }
-#: Keys whose effect other tests hold: how a file without shapes is loaded, and what the outputs mean.
-ELSEWHERE = {"model.factory", "model.inputs", "metric.output", "metric.kind"}
+#: Keys whose effect other tests hold: how a file without shapes is loaded (test_bad_input), what the outputs mean
+#: (here, test_metrics) and which of them are fed back (test_states).
+ELSEWHERE = {
+    "model.factory", "model.inputs", "metric.output", "metric.kind", "metric.max_drop", "metric.top_k", "metric.blank",
+    "metric.separator", "state",
+}  # fmt: skip
 
 
 def keys() -> set[str]:
