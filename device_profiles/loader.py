@@ -123,13 +123,19 @@ def override(
                 f"--require {text}: {value!r} is not a kind of evidence.",
                 remedy=f"Choose one of: {', '.join(proofs_known)}.",
             )
+        if not Evidence(value).at_least(changed[key].evidence):
+            raise InputError(
+                f"--require {text} would lower the evidence that {profile.name} asks for.",
+                found=f"{key} takes {changed[key].evidence} there",
+                remedy=f"A budget that nobody can prove may stay unverified: --allow-unverified {key}.",
+            )
         changed[key] = changed[key].model_copy(update={"evidence": Evidence(value), "required": True})
     for text in allowed:
         key = _full_key(text)
         if key in changed:
-            changed[key] = changed[key].model_copy(update={"required": False})
-        elif key not in BUDGET_KEYS and key not in Quality.model_fields:
-            _known(key, "--allow-unverified", (*BUDGET_KEYS, *Quality.model_fields))
+            changed[key] = changed[key].model_copy(update={"allow_unverified": True})
+        elif key not in (known := (*BUDGET_KEYS, *Quality.model_fields, "state_loop")):
+            _known(key, "--allow-unverified", known)
     return profile.model_copy(update={"budget": changed})
 
 

@@ -87,12 +87,16 @@ class Quantization(Section):
 
 
 class Budget(Section):
-    """One limit: at most ``max`` or at least ``min`` of a figure, and what proof it takes."""
+    """One limit: at most ``max`` or at least ``min`` of a figure, and what proof it takes.
+
+    With ``allow_unverified`` nobody need know whether it holds; a figure that is known to be outside still fails.
+    """
 
     max: float | None = Field(default=None, ge=0)
     min: float | None = Field(default=None, ge=0)
     statistic: Literal["", "p50", "p90", "p99"] = ""
     required: bool = True
+    allow_unverified: bool = False
     evidence: Evidence = Evidence.ESTIMATE
 
     @model_validator(mode="after")

@@ -121,10 +121,10 @@ def judge_quality(
             outcome, why = Outcome.UNVERIFIED, "no calibration or evaluation data: judged on made-up inputs"
         elif vacuous and gate != "max_clipped_fraction":
             outcome, why = Outcome.UNVERIFIED, vacuous
-        required = gate not in allowed and gate.split("_", 1)[1] not in allowed
+        spared = outcome is Outcome.UNVERIFIED and may_stay_unverified(gate, allowed)
         sign = "≤" if gate.startswith("max_") else "≥"
         verdicts.append(
-            Verdict(gate, "quality", f"{sign} {limit:g}", found.value, None, None, proof, outcome, required, why)
+            Verdict(gate, "quality", f"{sign} {limit:g}", found.value, None, None, proof, outcome, not spared, why)
         )
     return tuple(verdicts)
 
@@ -175,6 +175,11 @@ def judge_metric(
     return (Verdict("max_metric_drop", "quality", limit, value, None, None, evidence, outcome, True, why),)
 
 
+def may_stay_unverified(gate: str, allowed: Collection[str]) -> bool:
+    """True where the user allows it, by the gate's name or without its ``min_`` or ``max_``."""
+    return gate in allowed or gate.split("_", 1)[1] in allowed
+
+
 def exit_code(verdicts: Iterable[Verdict]) -> ExitCode:
     """1 where a required verdict failed, 3 where one stayed unverified, else 0."""
     outcomes = {verdict.outcome for verdict in verdicts if verdict.required}
@@ -209,7 +214,8 @@ def _judge_budget(key: str, budget: Budget, figure: Figure | None) -> Verdict:
     low = figure.low if figure and value is not None else None
     high = figure.high if figure and value is not None else None
     outcome, why = _budget_outcome(budget, value, low, high, evidence, figure)
-    return Verdict(key, "budget", limit, value, low, high, evidence, outcome, budget.required, why)
+    required = budget.required and not (outcome is Outcome.UNVERIFIED and budget.allow_unverified)
+    return Verdict(key, "budget", limit, value, low, high, evidence, outcome, required, why)
 
 
 def _budget_outcome(

@@ -107,6 +107,22 @@ def test_proof_that_nobody_can_give_ends_in_3(deploy, model, tmp_path):
     assert deploy(*arguments, "--allow-unverified", "power", model)[0] == 0
 
 
+def test_what_may_stay_unverified_may_not_fail(deploy, model, tmp_path):
+    arguments = ["-t", "host", "-q", "--candidate", "float32", "-o", tmp_path / "out", model]
+    for key, limit in (("latency", "latency_ms=0.000001"), ("size_mb", "size_mb=0.000001")):
+        assert deploy(*arguments, "--budget", limit, "--allow-unverified", key)[0] == 1
+
+
+def test_the_command_never_lowers_the_evidence_that_a_profile_asks_for(deploy, model, tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        'extends = "x86-avx2"\n[device]\nname = "mine"\n[budget]\nlatency_ms = { max = 50, evidence = "device" }\n'
+    )
+    code, _, error = deploy(
+        "-t", tmp_path / "mine.toml", "--require", "latency=estimate", "-o", tmp_path / "out", model
+    )
+    assert code == 2 and "would lower the evidence" in error and "--allow-unverified" in error
+
+
 def test_a_foreign_isa_gives_numerics_but_no_latency(deploy, model, tmp_path):
     code, _, _ = deploy("-t", "raspberrypi4", "-q", "-o", tmp_path / "out", "--budget", "latency_ms=none", model)
     [bundle] = (tmp_path / "out").iterdir()
