@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from edgedeploy.tensors import TensorSpec
 
 
+#: Samples of a data set that are looked at for the largest value of an integer input.
+_MOST_FOR_LARGEST = 64
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is known before anything is loaded; every mistake in the command shows up here.
@@ -206,7 +210,18 @@ def capture_graph(plan: Plan, model: LoadedModel, data: Data | None, progress: P
     from edgedeploy.graph.capture import capture
 
     progress.note(f"Capturing {model.name}")
-    return capture(model, list(data.evaluation.take(2)) if data else ())
+    if data is None:
+        return capture(model)
+    model.learn(data.evaluation[0])
+    return capture(model, list(data.evaluation.take(2)), largest=_largest(model, data))
+
+
+def _largest(model: LoadedModel, data: Data) -> dict[str, int]:
+    """The largest value of each integer input in the first samples of each data set."""
+    names = [spec.name for spec in model.inputs if spec.dtype.startswith(("int", "uint"))]
+    sets = [data.evaluation, *([data.calibration] if data.calibration else [])]
+    samples = [sample for given in sets for sample in given.take(_MOST_FOR_LARGEST)] if names else []
+    return {name: max(int(sample[name].max(initial=0)) for sample in samples) for name in names}
 
 
 def open_data(plan: Plan, inputs: tuple[TensorSpec, ...], progress: Progress) -> Data | None:
@@ -257,12 +272,19 @@ def run_reference(
 
     Args:
         states: input by output; the samples are then one sequence, and the model is fed its own state.
+
+    Raises:
+        InputError: where the size of an output depends on the input's values.
     """
+    from edgedeploy.graph.agreement import depends_on_data
+
     outputs: dict[str, NDArray[Any]] = {}
     last: Mapping[str, NDArray[Any]] | None = None
     for index, sample in enumerate(progress.track(samples, what="FP32 reference", total=len(samples))):
         last = model.reference(fed_back(sample, last, states or {}))
         for name, value in last.items():
+            if name in outputs and outputs[name].shape[1:] != value.shape:
+                raise depends_on_data(name, outputs[name].shape[1:], value.shape)
             if name not in outputs:
                 path = work_dir / f"{'loop' if states else 'reference'}-{len(outputs)}"
                 outputs[name] = np.memmap(path, value.dtype, "w+", shape=(len(samples), *value.shape))

@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 from edgedeploy.calibration.quantizer.encoding import Encoding
 from edgedeploy.calibration.quantizer.plan import Plan
 from edgedeploy.calibration.quantizer.topology import Topology
+from edgedeploy.graph.names import names_read
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,7 +67,7 @@ class _Writer:
         graph = result.graph
         del graph.node[:]
         graph.node.extend(self._nodes)
-        used = {name for node in self._nodes for name in node.input} | self._topology.outputs
+        used = names_read(graph) | self._topology.outputs
         kept = [tensor for tensor in (*self._model.graph.initializer, *self._initializers) if tensor.name in used]
         del graph.initializer[:]
         graph.initializer.extend(kept)

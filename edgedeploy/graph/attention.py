@@ -14,6 +14,8 @@ from edgedeploy.graph.shape_values import shape_value
 
 #: exp(-1e4) is 0 in every float format, and the value itself fits float16.
 MASKED = -1e4
+#: A row whose highest score is below this has no visible key.
+_NO_KEY = -1e30
 _MASK_PATH = frozenset({"Add", "Where", "Reshape", "Unsqueeze", "Expand", "Transpose", "Cast", "Slice", "Identity"})
 
 
@@ -39,6 +41,33 @@ def finite_masks(model: ir.Model) -> bool:
         if node.op_type == "Softmax":
             changed |= _finite_constants(model.graph, node)
             changed |= _drop_guard(model.graph, node)
+    return changed
+
+
+def exact_guards(model: ir.Model) -> bool:
+    """Let the guards against the NaN of a fully masked row ask the scores, which every runtime gives alike.
+
+    ``Where(IsNaN(softmax), 0, softmax)`` is for a softmax that gives NaN there; ONNX Runtime's gives NaN or a mean, by
+    the length of the row, and its ReduceMax of infinities the lowest float.
+    """
+    changed = False
+    for node in list(model.graph):
+        if node.op_type != "Softmax" or int(node.attributes.get_int("axis", -1) or -1) != -1:
+            continue
+        for test in list(node.outputs[0].consumers()):
+            if test.op_type == "IsNaN":
+                axes = add_initializer(model.graph, f"{test.name}_axes", np.asarray([-1], dtype=np.int64))
+                highest = ir.node(
+                    "ReduceMax", [node.inputs[0], axes], attributes={"keepdims": 1}, name=f"{test.name}_max"
+                )
+                highest.outputs[0].name = f"{test.outputs[0].name}_max"
+                highest.outputs[0].type = node.outputs[0].type
+                highest.metadata_props.update(test.metadata_props)
+                model.graph.insert_before(test, highest)
+                least = add_initializer(model.graph, f"{test.name}_least", np.asarray(_NO_KEY, dtype=np.float32))
+                hidden = replace(model.graph, test, "Less", [highest.outputs[0], least])
+                hidden.outputs[0].shape = None
+                changed = True
     return changed
 
 

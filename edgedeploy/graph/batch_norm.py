@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from edgedeploy.errors import InputError
 from edgedeploy.graph.graph import BatchNormStatistics
-from edgedeploy.graph.ir_edit import add_initializer, constant, redirect
+from edgedeploy.graph.ir_edit import add_initializer, constant, fresh_name, redirect
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,9 +37,17 @@ def fold_batch_norms(model: ir.Model) -> dict[str, BatchNormStatistics]:
         source, output = node.inputs[0], node.outputs[0]
         if source is None or any(parameter is None for parameter in parameters):
             continue
+        if source.shape is None:
+            raise InputError(
+                "A batch normalization works on a tensor whose number of axes cannot be inferred.",
+                found=f"node {node.name!r}, input {source.name!r}",
+                remedy="Write the shapes into the file: onnx.shape_inference.infer_shapes, or export the model again.",
+            )
         gamma, beta, mean, variance = (np.asarray(parameter, dtype=np.float64) for parameter in parameters)
         scale = gamma / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
         shift = beta - mean * scale
+        if any(len(value.uses()) or value.is_graph_output() for value in node.outputs[1:]):
+            continue
         name = output.name or ""
         if not _fold_into_producer(graph, source, output, scale, shift):
             _replace_by_affine(graph, node, scale, shift)
@@ -46,6 +55,12 @@ def fold_batch_norms(model: ir.Model) -> dict[str, BatchNormStatistics]:
         arrays = (mean, variance, gamma, beta)
         statistics[name] = BatchNormStatistics(*(np.asarray(array, dtype=np.float32) for array in arrays))
     return statistics
+
+
+def lacks_rank(model: ir.Model) -> bool:
+    """True where a BatchNormalization works on a tensor whose number of axes is not known."""
+    norms = (node for node in model.graph if node.op_type == "BatchNormalization")
+    return any(node.inputs[0] is not None and node.inputs[0].shape is None for node in norms)
 
 
 def _fold_into_producer(
@@ -92,17 +107,17 @@ def _per_weight(layer: ir.Node, shape: tuple[int, ...], scale: NDArray[np.float6
 
 def _replace_by_affine(graph: ir.Graph, node: ir.Node, scale: NDArray[np.float64], shift: NDArray[np.float64]) -> None:
     source, output = node.inputs[0], node.outputs[0]
-    rank = len(source.shape) if source is not None and source.shape is not None else 4
-    along = (1, -1, *[1] * (rank - 2))
+    assert source is not None and source.shape is not None
+    along = (1, -1, *[1] * (len(source.shape) - 2)) if len(source.shape) > 1 else (-1,)
     name = output.name
-    factor = add_initializer(graph, f"{name}_scale", scale.astype(np.float32).reshape(along))
+    factor = add_initializer(graph, f"{name}_factor", scale.astype(np.float32).reshape(along))
     offset = add_initializer(graph, f"{name}_shift", shift.astype(np.float32).reshape(along))
-    product = ir.node("Mul", [source, factor], name=f"{node.name}_scale")
+    product = ir.node("Mul", [source, factor], name=f"{node.name}_factor")
     result = ir.node("Add", [product.outputs[0], offset], name=f"{node.name}_shift")
     for made in (product, result):
         made.outputs[0].type, made.outputs[0].shape = output.type, output.shape
         made.metadata_props.update(node.metadata_props)
-    product.outputs[0].name = f"{name}_scaled"
+    product.outputs[0].name = fresh_name(graph, f"{name}_scaled")
     graph.insert_before(node, [product, result])
     redirect(output, result.outputs[0])
 

@@ -10,42 +10,52 @@ from onnx_ir.passes import common as passes
 
 from edgedeploy.errors import InputError
 from edgedeploy.graph.activations import name_activations
-from edgedeploy.graph.attention import finite_masks, simplify_attention
-from edgedeploy.graph.batch_norm import fold_batch_norms
+from edgedeploy.graph.attention import exact_guards, finite_masks, simplify_attention
+from edgedeploy.graph.batch_norm import fold_batch_norms, lacks_rank
 from edgedeploy.graph.graph import OPSET, Graph
+from edgedeploy.graph.optimize import fold_constants, optimize
+from edgedeploy.graph.ports import name_ports, separate_outputs
 from edgedeploy.graph.shape_values import materialize_reshapes
 from edgedeploy.graph.tidy import drop_zero_states, index_as_reshape, transpose_weights
 
 #: protobuf's limit for one file, less room for everything that is not a weight.
 MAX_WEIGHT_BYTES = 2**31 - 2**24
-#: Constants up to this many elements are computed at capture (weights are transposed and folded whatever their size).
-_FOLDED_ELEMENTS = 2**20
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def canonical(model: ir.Model) -> Graph:
+def canonical(model: ir.Model, *, exact_masks: bool = False) -> Graph:
     """Bring an IR model (opset 20, fixed or declared-dynamic inputs) into canonical form, in place.
+
+    Args:
+        model: its inputs and outputs keep their names; each output must be a tensor of its own (`separate_outputs`).
+        exact_masks: leave infinities in attention masks.
 
     Raises:
         InputError: where the weights exceed one file, or a tensor's type cannot be inferred.
     """
-    from onnxscript import optimizer
-
+    ports = [[str(value.name) for value in values] for values in (model.graph.inputs, model.graph.outputs)]
     passes.InlinePass()(model)
     transpose_weights(model)
     # Constants first: a convolution without bias comes with a computed zero. Norms before the general optimizer, whose
     # own rules for them would lose the statistics.
-    optimizer.fold_constants_ir(model, input_size_limit=_FOLDED_ELEMENTS, output_size_limit=_FOLDED_ELEMENTS)
+    fold_constants(model)
+    if lacks_rank(model):  # torch's own shapes are better where they are known
+        passes.ShapeInferencePass(strict_mode=False, data_prop=True)(model)
     statistics = fold_batch_norms(model)
-    _optimize(model)
+    optimize(model)
     drop_zero_states(model)
     index_as_reshape(model)
-    finite_masks(model)
+    if exact_masks:
+        exact_guards(model)
+    else:
+        finite_masks(model)
     name_activations(model)
     # A reshape whose target became constant lets more be inferred, and so more be simplified.
     if materialize_reshapes(model) | simplify_attention(model):
-        _optimize(model)
+        optimize(model)
     passes.RemoveUnusedNodesPass()(model)
+    separate_outputs(model.graph)
+    name_ports(model.graph, *ports)
     passes.ShapeInferencePass(strict_mode=False, data_prop=True)(model)
     _check_size(model)
     modules = _name_nodes(model)
@@ -58,12 +68,6 @@ def canonical(model: ir.Model) -> Graph:
         batch_norms={name: entry for name, entry in statistics.items() if name in produced},
         modules=modules,
     )
-
-
-def _optimize(model: ir.Model) -> None:
-    from onnxscript import optimizer
-
-    optimizer.optimize(model, input_size_limit=_FOLDED_ELEMENTS, output_size_limit=_FOLDED_ELEMENTS)
 
 
 def _check_size(model: ir.Model) -> None:

@@ -95,17 +95,24 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     return TensorSpec(value.name, shape, str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
 
 
-def graph_from_onnx(model: onnx.ModelProto, inputs: Sequence[TensorSpec] = (), *, dynamic_batch: bool = False) -> Graph:
+def graph_from_onnx(
+    model: onnx.ModelProto,
+    inputs: Sequence[TensorSpec] = (),
+    *,
+    dynamic_batch: bool = False,
+    exact_masks: bool = False,
+) -> Graph:
     """Bring a float ONNX model of any opset into canonical form; the model passed in is not changed.
 
     Args:
         model: with its weights inside, not as external data.
         inputs: the shapes to fix, batch of 1; by default those of the model with an open first axis as 1.
         dynamic_batch: leave a first axis that the model leaves open as "batch".
+        exact_masks: leave infinities in attention masks.
 
     Raises:
         InputError: for a quantized or float16 model, operators outside ONNX, or an opset that cannot be converted.
     """
     from edgedeploy.graph.from_onnx import normalise
 
-    return normalise(model, inputs, dynamic_batch)
+    return normalise(model, inputs, dynamic_batch, exact_masks)

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+#: How onnxruntime's dynamic quantizer names what it adds.
+QUANTIZER_SUFFIXES = ("_scale", "_zero_point", "_quantized")
+
+
 def constant(value: ir.Value | None) -> NDArray[Any] | None:
     """The array of an initializer or Constant node; ``None`` for a run-time tensor."""
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
@@ -25,12 +29,26 @@ def scalar(value: ir.Value | None) -> float | None:
     return float(array.reshape(())) if array is not None and array.size == 1 else None
 
 
-def add_initializer(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
-    """A new constant; a name in use gets a number."""
-    stem, count = name, 1
-    while name in graph.initializers:
+def fresh_name(graph: ir.Graph, stem: str) -> str:
+    """A name that no tensor of the graph bears, nor will: not of the kind that onnxruntime's quantizer makes.
+
+    It calls what belongs to tensor ``t`` ``t_scale``, ``t_zero_point`` and ``t_quantized`` without a look at what is
+    there, and a tensor with two producers is no graph.
+    """
+    if stem.endswith(QUANTIZER_SUFFIXES):
+        stem = f"{stem}_value"
+    used = set(graph.initializers) | {value.name for value in graph.inputs}
+    used |= {value.name for node in graph.all_nodes() for value in node.outputs}
+    name, count = stem, 1
+    while name in used:
         count += 1
         name = f"{stem}_{count}"
+    return name
+
+
+def add_initializer(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
+    """A new constant of that or a fresh name."""
+    name = fresh_name(graph, name)
     tensor = ir.tensor(array, name=name)
     value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)

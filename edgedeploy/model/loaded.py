@@ -52,6 +52,19 @@ class LoadedModel:
         return self.source.outputs
 
     @property
+    def example(self) -> dict[str, NDArray[np.generic]]:
+        """One sample on which the model runs, by input name: the one that `learn` was given, else made up."""
+        return self.source.example
+
+    def learn(self, sample: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take one of the user's samples in the place of made-up values, which may not be valid for this model.
+
+        Raises:
+            InputError: where the model does not run on it.
+        """
+        self.source.learn(sample)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know about how the model was taken."""
         return tuple(self.source.notes)

@@ -43,3 +43,20 @@ def _word(key: Any) -> str:
         if hasattr(key, attribute):
             return str(getattr(key, attribute))
     return str(key)
+
+
+def distinct_outputs(inputs: Iterable[str], outputs: Iterable[str]) -> tuple[str, ...]:
+    """One name for every output of an ONNX file, which may list an input, or one tensor twice, among them.
+
+    Such a name gets ``_out``, then a number.
+    """
+    used = set(inputs)
+    names = []
+    for output in outputs:
+        name, count = output, 0
+        while name in used:
+            count += 1
+            name = f"{output}_out" if count == 1 else f"{output}_out_{count}"
+        used.add(name)
+        names.append(name)
+    return tuple(names)

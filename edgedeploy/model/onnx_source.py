@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgedeploy.errors import InputError
+from edgedeploy.model.naming import distinct_outputs
 from edgedeploy.model.onnx_form import check_form, tensor_bytes, tensors_of
 from edgedeploy.tensors import Dimension, TensorSpec
 
@@ -35,20 +37,45 @@ class OnnxSource:
         self.model = model
         self.notes: list[str] = []
         self.inputs = _inputs(model, given)
-        self.output_names = tuple(value.name for value in model.graph.output)
+        self._listed = [value.name for value in model.graph.output]
+        self.output_names = distinct_outputs((spec.name for spec in self.inputs), self._listed)
 
     @cached_property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """Learnt by running once on made-up values."""
-        values = {spec.name: example_array(spec) for spec in self.inputs}
-        return tuple(TensorSpec(name, array.shape, str(array.dtype)) for name, array in self.reference(values).items())
+        """Learnt by running once on the example."""
+        return tuple(
+            TensorSpec(name, array.shape, str(array.dtype)) for name, array in self.reference(self.example).items()
+        )
+
+    @cached_property
+    def example(self) -> dict[str, NDArray[np.generic]]:
+        """One sample on which the model runs: the one given to `learn`, else made up.
+
+        Raises:
+            InputError: where it runs on no made-up values: integers of 1, which open a mask, or of 0, a valid index of
+                every table.
+        """
+        ones = {spec.name: example_array(spec) for spec in self.inputs}
+        try:
+            self.reference(ones)
+        except InputError:
+            zeros = {spec.name: example_array(spec, 0) for spec in self.inputs}
+            with suppress(InputError):
+                self.reference(zeros)
+                return zeros
+            raise
+        return ones
+
+    def learn(self, sample: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take one of the user's samples as the example, in the place of made-up values."""
+        self.__dict__["example"] = {spec.name: np.asarray(sample[spec.name]) for spec in self.inputs}
 
     def reference(self, sample: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
         """Run the file as it is, without graph optimizations."""
         feeds = {spec.name: np.ascontiguousarray(sample[spec.name]) for spec in self.inputs}
         session = self._session
         try:
-            outputs = session.run(list(self.output_names), feeds)
+            outputs = session.run(self._listed, feeds)
         except Exception as error:
             raise InputError(
                 f"ONNX Runtime cannot run {str(self._path)!r} on these inputs.",
@@ -255,9 +282,9 @@ def _inputs(model: onnx.ModelProto, given: Sequence[TensorSpec]) -> tuple[Tensor
     return tuple(specs)
 
 
-def example_array(spec: TensorSpec) -> NDArray[np.generic]:
-    """Made-up values, always the same: normal floats, ones for everything else."""
+def example_array(spec: TensorSpec, fill: int = 1) -> NDArray[np.generic]:
+    """Made-up values, always the same: normal floats, ``fill`` for everything else."""
     size = [int(axis) for axis in spec.shape]
     if np.issubdtype(np.dtype(spec.dtype), np.floating):
         return np.random.default_rng(0).standard_normal(size).astype(spec.dtype)
-    return np.ones(size, dtype=spec.dtype)
+    return np.full(size, fill, dtype=spec.dtype)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedeploy.errors import InputError
 from edgedeploy.model.finite import check_finite
+from edgedeploy.model.float32 import other_floats, to_float32
+from edgedeploy.model.program_checks import is_recurrent, refuse_memory
 from edgedeploy.model.torch_source import Arguments, Bind, TorchSource, example_values, rows_agree
 from edgedeploy.tensors import Dimension, TensorSpec
 
@@ -38,14 +41,31 @@ def source_of_program(path: Path, program: ExportedProgram, given: Sequence[Tens
         args, kwargs = pytree.tree_unflatten(flat, in_spec)
         return tuple(args), dict(kwargs)
 
+    refuse_memory(program)
     module = program.module(check_guards=False)
     check_finite(path, module)
+    others = other_floats(program)
+    if others:
+        specs = [_as_float32(spec) for spec in specs]
+        source = _source(to_float32(module), specs, bind, None)
+        source.notes.append(f"the file is in {' and '.join(others)}; it is taken in float32")
+        return source
+    return _source(module, specs, bind, program)
+
+
+def _source(
+    module: torch.fx.GraphModule, specs: Sequence[TensorSpec], bind: Bind, program: ExportedProgram | None
+) -> TorchSource:
     if all(spec.is_static for spec in specs):
         fixed = _fixed_batch(specs)
         if fixed > 1:
             return _rebatched(module, specs, bind, fixed)
-        return TorchSource(module, specs, bind, program=program)
+        return TorchSource(module, specs, bind, program=program, fixed_when_made=True)
     return TorchSource(module, specs, bind)
+
+
+def _as_float32(spec: TensorSpec) -> TensorSpec:
+    return replace(spec, dtype="float32") if spec.dtype in ("float16", "bfloat16", "float64") else spec
 
 
 def _fixed_batch(specs: Sequence[TensorSpec]) -> int:
@@ -54,11 +74,13 @@ def _fixed_batch(specs: Sequence[TensorSpec]) -> int:
     return int(firsts.pop()) if len(firsts) == 1 else 1
 
 
-def _rebatched(module: torch.nn.Module, specs: Sequence[TensorSpec], bind: Bind, batch: int) -> TorchSource:
+def _rebatched(module: torch.fx.GraphModule, specs: Sequence[TensorSpec], bind: Bind, batch: int) -> TorchSource:
     """Take a program of a fixed batch with a batch of 1 where that computes the same, else as it is."""
     batched = [len(spec.shape) > 1 for spec in specs]
     one = [TensorSpec(spec.name, (1, *spec.shape[1:]), spec.dtype) if is_batched else spec
            for spec, is_batched in zip(specs, batched, strict=True)]  # fmt: skip
+    if is_recurrent(module.graph):  # a state of another batch is not checked by torch's kernels
+        return _kept(module, specs, bind, batch)
     hooks = dict(module._forward_pre_hooks)
     module._forward_pre_hooks.clear()  # torch's check that inputs have the exported sizes
     if rows_agree(module, module, bind, example_values(specs), batched):
@@ -66,8 +88,13 @@ def _rebatched(module: torch.nn.Module, specs: Sequence[TensorSpec], bind: Bind,
         source.notes.append(f"the file was exported with a batch of {batch}; it is taken with a batch of 1")
     else:
         module._forward_pre_hooks.update(hooks)
-        source = TorchSource(module, specs, bind)
-        source.notes.append(f"the batch is {batch}: the file was exported with it, and its reshapes rely on it")
+        return _kept(module, specs, bind, batch)
+    return source
+
+
+def _kept(module: torch.nn.Module, specs: Sequence[TensorSpec], bind: Bind, batch: int) -> TorchSource:
+    source = TorchSource(module, specs, bind)
+    source.notes.append(f"the batch is {batch}: the file was exported with it, and its reshapes or states rely on it")
     return source
 
 

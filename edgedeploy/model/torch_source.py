@@ -9,6 +9,7 @@ import numpy as np
 
 from edgedeploy.errors import InputError
 from edgedeploy.model.naming import output_names
+from edgedeploy.model.program_checks import fixed_states, refuse_memory
 from edgedeploy.model.quiet import quiet
 from edgedeploy.tensors import TensorSpec
 
@@ -51,8 +52,42 @@ class TorchSource:
         self._programs: dict[bool, ExportedProgram] = {} if program is None else {False: program}
         self._was_fixed = fixed_when_made or program is not None
         self.notes: list[str] = []
-        self.output_names: tuple[str, ...] = ()
-        self.outputs = self._try()
+        self._example: list[torch.Tensor] = []
+        self._outputs: tuple[TensorSpec, ...] = ()
+        self._failure: InputError | None = None
+        self._learn_from_made_up()
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Learnt by running once.
+
+        Raises:
+            InputError: where the model runs on no made-up values, and `learn` was not given any of the user's.
+        """
+        if self._failure is not None:
+            raise self._failure
+        return self._outputs
+
+    @property
+    def example(self) -> dict[str, NDArray[np.generic]]:
+        """One sample on which the model runs."""
+        if self._failure is not None:
+            raise self._failure
+        return {spec.name: value.numpy() for spec, value in zip(self.inputs, self._example, strict=True)}
+
+    def learn(self, sample: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take one of the user's samples as the example, in the place of made-up values.
+
+        Raises:
+            InputError: where the model does not run on it.
+        """
+        import torch
+
+        example = [torch.from_numpy(np.array(sample[spec.name])) for spec in self.inputs]
+        if self._failure is not None:
+            self._outputs = self._try(example)
+            self._failure = None
+        self._example = example
 
     def module(self) -> torch.nn.Module:
         """The module itself."""
@@ -84,14 +119,32 @@ class TorchSource:
         with torch.no_grad():
             leaves = pytree.tree_leaves(self._module(*args, **kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        return {name: _array(tensor) for name, tensor in zip(self.output_names, tensors, strict=True)}
+        return {spec.name: _array(tensor) for spec, tensor in zip(self.outputs, tensors, strict=True)}
 
-    def _try(self) -> tuple[TensorSpec, ...]:
-        """Run once on made-up values: learns the outputs and finds wrong inputs before anything is exported."""
+    def _learn_from_made_up(self) -> None:
+        """Run once on made-up values: learns the outputs and finds wrong inputs before anything is exported.
+
+        What an integer means is not known: 1 opens a mask, and only 0 is a valid index of every table. Where neither
+        runs, the user's data decide.
+        """
+        integers = any(not spec.dtype.startswith(("float", "bfloat")) for spec in self.inputs)
+        for fill in (1, 0) if integers else (1,):
+            example = example_values(self.inputs, fill)
+            try:
+                self._outputs = self._try(example)
+            except InputError as error:
+                self._failure = self._failure or error
+            else:
+                self._example, self._failure = example, None
+                return
+        if self._failure is not None and (not integers or isinstance(self._failure.__cause__, TypeError)):
+            raise self._failure  # no other values of these inputs would run
+
+    def _try(self, values: Sequence[torch.Tensor]) -> tuple[TensorSpec, ...]:
         import torch
         from torch.utils import _pytree as pytree
 
-        args, kwargs = self._bind(example_values(self.inputs))
+        args, kwargs = self._bind([value.clone() for value in values])
         try:
             with torch.no_grad():
                 result = self._module(*args, **kwargs)
@@ -108,7 +161,6 @@ class TorchSource:
         kept = [(name, leaf) for name, leaf in zip(names, leaves, strict=True) if isinstance(leaf, torch.Tensor)]
         if not kept:
             raise InputError("The model returns no tensor.", found=type(result).__name__)
-        self.output_names = tuple(name for name, _ in kept)
         return tuple(
             TensorSpec(name, tuple(tensor.shape), str(_array(tensor[:0] if tensor.ndim else tensor).dtype))
             for name, tensor in kept
@@ -117,11 +169,7 @@ class TorchSource:
     def _export(self, dynamic_batch: bool) -> ExportedProgram:
         import torch
 
-        batch = _TRACED_BATCH if dynamic_batch else 1
-        values = example_values(
-            [TensorSpec(spec.name, _sizes(spec, batch), spec.dtype) if is_batched else spec
-             for spec, is_batched in zip(self.inputs, self.batched, strict=True)]
-        )  # fmt: skip
+        values = self._traced_with(_TRACED_BATCH if dynamic_batch else 1)
         args, kwargs = self._bind(values)
         shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
         if dynamic_batch:
@@ -134,15 +182,8 @@ class TorchSource:
                 program = torch.export.export(
                     self._module, args, kwargs, dynamic_shapes=shapes if dynamic_batch else None, strict=False
                 )
-                if (
-                    dynamic_batch
-                    and self._was_fixed
-                    and not rows_agree(
-                        program.module(check_guards=False), self._module, self._bind, values, self.batched
-                    )
-                ):
-                    raise ValueError("the file was exported with a fixed batch, which its reshapes rely on")
-                return program
+                if dynamic_batch and self._was_fixed:
+                    self._require_open_batch(program, values)
         except Exception as error:
             if dynamic_batch:
                 self.notes.append(f"the batch is fixed to 1: it cannot be any size ({_first_lines(error, 1)})")
@@ -152,6 +193,31 @@ class TorchSource:
                 found=f"{type(error).__name__}: {_first_lines(error)}",
                 remedy="Export it yourself (the error of torch.export.export names the line) and give the .pt2.",
             ) from error
+        refuse_memory(program)
+        return program
+
+    def _traced_with(self, batch: int) -> list[torch.Tensor]:
+        """Values to trace with: floats made up, integers those of the example in every row."""
+        sized = [
+            TensorSpec(spec.name, _sizes(spec, batch), spec.dtype) if is_batched else spec
+            for spec, is_batched in zip(self.inputs, self.batched, strict=True)
+        ]
+        values = example_values(sized)
+        for index, example in enumerate(self._example):
+            if not example.is_floating_point():
+                values[index] = example.expand(values[index].shape).clone()
+        return values
+
+    def _require_open_batch(self, program: ExportedProgram, values: Sequence[torch.Tensor]) -> None:
+        """Refuse, as the exporter would, a program traced at one size that has that size built in."""
+        states = fixed_states(program)
+        if states:  # not to be run: torch's kernels would write past the state's end
+            raise ValueError(
+                f"the file was exported with a fixed batch, which the initial state of its {states[0]} has"
+            )
+        whole = program.module(check_guards=False)
+        if not rows_agree(whole, self._module, self._bind, values, self.batched):
+            raise ValueError("the file was exported with a fixed batch, which its reshapes rely on")
 
 
 def rows_agree(
@@ -182,13 +248,13 @@ def rows_agree(
                     return False
                 if not torch.allclose(expected.float(), alone.float(), rtol=1e-3, atol=1e-4):
                     return False
-    except (RuntimeError, ValueError):
+    except (RuntimeError, ValueError, IndexError):
         return False
     return True
 
 
-def example_values(inputs: Sequence[TensorSpec]) -> list[Any]:
-    """Made-up values, always the same: normal floats; ones for integers, which index an embedding and open a mask."""
+def example_values(inputs: Sequence[TensorSpec], fill: int = 1) -> list[torch.Tensor]:
+    """Made-up values, always the same: normal floats; ``fill`` for integers (1 opens a mask)."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -197,7 +263,9 @@ def example_values(inputs: Sequence[TensorSpec]) -> list[Any]:
         dtype: torch.dtype = getattr(torch, spec.dtype)
         size = [int(axis) for axis in spec.shape]
         floating = dtype.is_floating_point
-        values.append(torch.randn(size, generator=generator).to(dtype) if floating else torch.ones(size, dtype=dtype))
+        values.append(
+            torch.randn(size, generator=generator).to(dtype) if floating else torch.full(size, fill, dtype=dtype)
+        )
     return values
 
 

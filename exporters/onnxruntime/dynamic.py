@@ -11,6 +11,8 @@ from pathlib import Path
 import onnx
 
 from edgedeploy.calibration.scheme import Scheme
+from edgedeploy.graph.ir_edit import QUANTIZER_SUFFIXES
+from edgedeploy.graph.names import rename_tensors
 
 
 def quantize_dynamically(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
@@ -21,6 +23,7 @@ def quantize_dynamically(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelPr
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    model = _without_reserved_names(model)
     # Shapes inferred before the rewrite make the quantizer fail ("Inferred shape and existing shape differ").
     del model.graph.value_info[:]
     with tempfile.TemporaryDirectory() as folder, quiet():
@@ -39,6 +42,29 @@ def quantize_dynamically(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelPr
             },
         )
         return onnx.load(path)
+
+
+def _without_reserved_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which no tensor bears a name that the quantizer will give to the parts of another.
+
+    It calls the scale of tensor ``t`` ``t_scale`` without a look at what is there. Inputs and outputs keep their names;
+    where one of them is such a name, the tensor it would belong to gives way.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    ports = {value.name for value in (*result.graph.input, *result.graph.output)}
+    names = {name for node in result.graph.node for name in node.output} | {t.name for t in result.graph.initializer}
+    reserved = {name for name in names if name.endswith(QUANTIZER_SUFFIXES)}
+    owners = {name.removesuffix(suffix) for name in ports for suffix in QUANTIZER_SUFFIXES if name.endswith(suffix)}
+    renamed: dict[str, str] = {}
+    for name in sorted((reserved | (owners & names)) - ports):
+        new = f"{name}_value"
+        while new in names:
+            new += "_"
+        names.add(new)
+        renamed[name] = new
+    rename_tensors(result.graph, renamed)
+    return result
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from edgedeploy.graph.names import names_read
+
 
 def gemm_to_matmul(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy in which each Gemm with a constant weight and float ``alpha = beta = 1`` is MatMul and Add."""
@@ -46,7 +48,7 @@ def _split(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> list
 
 
 def keep_used(graph: onnx.GraphProto, constants: dict[str, onnx.TensorProto]) -> None:
-    """Make the initializers those of ``constants`` that some node reads, in the order of their names."""
-    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    """Make the initializers those of ``constants`` that some node or branch reads, in the order of their names."""
+    used = names_read(graph)
     del graph.initializer[:]
     graph.initializer.extend(constants[name] for name in sorted(used & constants.keys()))

@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgedeploy.graph.names import names_read
+
 _FLOAT, _HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 _LARGEST = float(np.finfo(np.float16).max)
 _SMALLEST_NORMAL = float(np.finfo(np.float16).tiny)
@@ -60,8 +62,8 @@ class _Converter:
         result = onnx.ModelProto()
         result.CopyFrom(self._model)
         del result.graph.node[:], result.graph.initializer[:], result.graph.value_info[:]
-        used = {name for node in self._nodes for name in node.input}
         result.graph.node.extend(self._nodes)
+        used = names_read(result.graph)
         result.graph.initializer.extend(t for name, t in self._initializers.items() if name in used)
         return onnx.shape_inference.infer_shapes(result)
 

@@ -11,6 +11,7 @@ import onnx
 from onnx import helper, inliner, numpy_helper
 
 from edgedeploy.errors import InputError
+from edgedeploy.graph.names import names_read
 
 #: Definitions use other new ops in their turn (LayerNormalization uses CastLike).
 _NESTING = 3
@@ -31,7 +32,7 @@ def to_opset(model: onnx.ModelProto, opset: int, device: str) -> onnx.ModelProto
     for index, node in enumerate(result.graph.node):
         node.name = node.name or f"{node.op_type}_inlined_{index}"
         _adapt(node, opset, constants, device)
-    used = {name for node in result.graph.node for name in node.input} | {value.name for value in result.graph.output}
+    used = names_read(result.graph)
     for tensor in [tensor for tensor in result.graph.initializer if tensor.name not in used]:
         result.graph.initializer.remove(tensor)
     del result.opset_import[:], result.graph.value_info[:], result.functions[:]

@@ -17,6 +17,7 @@ from edgedeploy.exporters.tflite_micro.pixel_shuffle import fold_into_convolutio
 from edgedeploy.exporters.tflite_micro.unroll import unroll_lstm
 from edgedeploy.exporters.tflite_micro.unroll_gru import unroll_gru
 from edgedeploy.graph.graph import Graph
+from edgedeploy.graph.names import names_read
 
 _UNROLL = {"GRU": unroll_gru, "LSTM": unroll_lstm}
 
@@ -113,7 +114,7 @@ def _shapes(model: onnx.ModelProto) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _drop_unused(model: onnx.ModelProto) -> None:
-    read = {name for node in model.graph.node for name in node.input}
+    read = names_read(model.graph)
     kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
