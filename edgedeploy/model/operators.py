@@ -125,4 +125,4 @@ def is_allowed(target: str) -> bool:
 
 
 def _takes_no_out(overload: str) -> bool:
-    return overload.isidentifier() and not overload.startswith("__") and not overload.endswith("out")
+    return overload.isidentifier() and not overload.startswith("__") and overload.split("_")[-1] != "out"
