@@ -125,4 +125,4 @@ def is_allowed(target: str) -> bool:
 
 
 def _takes_no_out(overload: str) -> bool:
-    return overload.isidentifier() and not overload.startswith("__") and overload.split("_")[-1] != "out"
+    return overload.isidentifier() and not overload.startswith("__") and overload.rsplit("_", maxsplit=1)[-1] != "out"
