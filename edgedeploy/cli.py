@@ -12,7 +12,8 @@ from types import FrameType
 
 import click
 
-from edgedeploy.errors import CrashError, EdgeDeployError, ExitCode, InputError
+from edgedeploy.errors import EdgeDeployError, ExitCode, InputError
+from edgedeploy.exhausted import unexpected
 from edgedeploy.terminal import error_text, say, say_json, steady_streams
 
 #: Subcommand → its module below `edgedeploy.commands` and what it does; anything else deploys a model.
@@ -63,7 +64,7 @@ def _run(module: str, arguments: list[str]) -> ExitCode:
         say(str(stopped) or "interrupted", err=True)
         return ExitCode.INTERRUPTED
     except Exception as error:
-        crash = CrashError.of(error)
+        crash = unexpected(error)
         say(f"error: {error_text(crash)}", lines=True, err=True)
         return _told(crash, arguments)
 

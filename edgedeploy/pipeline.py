@@ -18,7 +18,8 @@ from edgedeploy.candidates import judged_classes, try_candidates
 from edgedeploy.command_check import check_places
 from edgedeploy.confinement import limits_of, names_code
 from edgedeploy.device_profiles.schema import DeviceProfile
-from edgedeploy.errors import CrashError, EdgeDeployError, ExitCode, ToolFailedError, worst
+from edgedeploy.errors import EdgeDeployError, ExitCode, ToolFailedError, worst
+from edgedeploy.exhausted import unexpected
 from edgedeploy.interfaces import ExportContext, Finisher, Selection
 from edgedeploy.judge import Verdict
 from edgedeploy.prepare import Plan, Prepared, plan, prepare, with_recorded_data
@@ -214,7 +215,7 @@ def make_bundles(arguments: tuple[Plan, Path], channel: Channel) -> None:
         except EdgeDeployError as error:
             result = TargetResult(profile.name, error.exit_code, error=error)
         except Exception as error:
-            said = (fault(error, work_dir) if isinstance(error, OSError) else None) or CrashError.of(error)
+            said = (fault(error, work_dir) if isinstance(error, OSError) else None) or unexpected(error)
             result = TargetResult(profile.name, said.exit_code, error=said)
         channel.event(result.to_json())
 

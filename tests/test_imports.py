@@ -32,6 +32,7 @@ LAYERS = {
     "edgedeploy.sandbox": 1,
     "edgedeploy.backend_options": 2,
     "edgedeploy.errors": 0,
+    "edgedeploy.exhausted": 0,
     "edgedeploy.evidence": 0,
     "edgedeploy.progress": 0,
     "edgedeploy.states": 0,

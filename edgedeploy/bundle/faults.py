@@ -6,15 +6,11 @@ import errno
 from pathlib import Path
 
 from edgedeploy.errors import EdgeDeployError, InputError, ToolFailedError
+from edgedeploy.exhausted import RESOURCES
 from edgedeploy.untrusted import shown
 
 _FAULTS: dict[int, tuple[type[EdgeDeployError], str, str]] = {
-    errno.ENOSPC: (ToolFailedError, "The disk is full.", "Free space there."),
-    errno.EDQUOT: (ToolFailedError, "The disk quota is used up.", "Free space there, or ask for more."),
-    errno.EFBIG: (ToolFailedError, "A file would be larger than allowed here.", "Raise the limit (ulimit -f)."),
-    errno.EMFILE: (ToolFailedError, "This process may not open more files.", "Raise the limit (ulimit -n)."),
-    errno.ENFILE: (ToolFailedError, "This machine may not open more files.", "Close other programs."),
-    errno.EIO: (ToolFailedError, "The disk can't be read or written.", "Check the disk, or give another: --output DIR"),
+    **{number: (ToolFailedError, what, remedy) for number, (what, remedy) in RESOURCES.items()},
     errno.ESTALE: (ToolFailedError, "The network folder is gone.", "Mount it again, or give another: --output DIR"),
     errno.EROFS: (InputError, "The folder is on a read-only file system.", "Give another: --output DIR"),
     errno.EACCES: (InputError, "The folder may not be written.", "Give another: --output DIR"),

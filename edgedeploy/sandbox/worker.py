@@ -14,7 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from edgedeploy.errors import CrashError, EdgeDeployError, InputError
+from edgedeploy.errors import EdgeDeployError, InputError
+from edgedeploy.exhausted import unexpected
 from edgedeploy.sandbox import files, network, watch
 from edgedeploy.sandbox.channel import Channel
 from edgedeploy.sandbox.limits import Limits, apply
@@ -64,7 +65,7 @@ def serve(job: Job, limits: Limits, descriptor: int, parent: int) -> int:
     except KeyboardInterrupt:
         channel.send(interrupted=True)
     except BaseException as error:
-        channel.send(error=CrashError.of(error).to_json())
+        channel.send(error=unexpected(error).to_json())
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -33,8 +33,10 @@ PROFILED_RUNS = 9
 
 def main(job_path: Path) -> int:
     """Run the job; returns the exit code."""
-    folder = job_path.parent
-    job = json.loads(job_path.read_text())
+    # By its own folder: a path to it may hold characters that ONNX Runtime does not take from this locale.
+    os.chdir(job_path.parent)
+    folder = Path()
+    job = json.loads((folder / job_path.name).read_text())
     cpus = _pin(job["threads"])
     try:
         import numpy as np
