@@ -48,6 +48,7 @@ def from_torchscript(path: Path, options: LoadOptions) -> TorchSource:
             script = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise damaged(path, f"torch.jit.load: {str(error).strip().splitlines()[-1][:300]}") from error
+        _refuse_plain_arguments(path, script)
         script.eval().float()
         check_finite(path, script)
         original = TorchSource(script, inputs, bind_positionally)
@@ -75,6 +76,22 @@ def from_torchscript(path: Path, options: LoadOptions) -> TorchSource:
             remedy="Export the model from its Python source (torch.export.save) and give the .pt2.",
         )
     return converted
+
+
+def _refuse_plain_arguments(path: Path, script: Any) -> None:
+    """An int or a list that forward() wants is no input of a graph, and no ``--input`` can say it."""
+    arguments = script.forward.schema.arguments[1:]
+    plain = [
+        f"{argument.name}: {argument.type}"
+        for argument in arguments
+        if "Tensor" not in str(argument.type) and not argument.has_default_value()
+    ]
+    if plain:
+        raise InputError(
+            f"forward() of the TorchScript {str(path)!r} takes what is no tensor.",
+            found=", ".join(plain),
+            remedy="Save a module around it that gives these arguments their values, with tensors as its only inputs.",
+        )
 
 
 def from_safetensors(path: Path, options: LoadOptions) -> TorchSource:

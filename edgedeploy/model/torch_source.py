@@ -283,4 +283,7 @@ def _array(tensor: torch.Tensor) -> NDArray[np.generic]:
 
 def _first_lines(error: BaseException, count: int = 3) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > count and any("TorchScript interpreter" in line for line in lines[:count]):
+        # The interpreter's trace comes first; what was raised stands at its end.
+        return f"{lines[-1]} (raised in the TorchScript interpreter)"[:500]
     return " / ".join(lines[:count])[:500] or type(error).__name__

@@ -352,3 +352,32 @@ def test_capture_prints_nothing_of_its_tools(tmp_path, capfd):
                  inputs=[("x", [1, 1, 4, 4])], opset=9)  # fmt: skip
     capture(load_model(path))
     assert capfd.readouterr() == ("", "")
+
+
+class Rated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = linear(8, 1)
+
+    def forward(self, x: torch.Tensor, rate: int) -> torch.Tensor:
+        return self.fc(x) * rate
+
+
+class Raising(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = linear(8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] != 16000:
+            raise ValueError("the sampling rate must be 16000")
+        return self.fc(x)
+
+
+@pytest.mark.parametrize(("net", "words"), [(Rated, "rate: int"), (Raising, "the sampling rate must be 16000")])
+def test_what_a_torchscript_model_raises_is_told(tmp_path, net, words):
+    path = tmp_path / "net.pt"
+    torch.jit.save(torch.jit.script(net().eval()), str(path))
+    with pytest.raises(InputError) as caught:
+        load_model(path, LoadOptions(inputs=(parse_input("x:1x8"),), trust_code=True))
+    assert words in caught.value.found
