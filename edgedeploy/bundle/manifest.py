@@ -18,7 +18,7 @@ FORMAT = 2
 class Record(BaseModel):
     """A JSON object: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 class ModelRecord(Record):

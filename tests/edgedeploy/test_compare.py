@@ -122,3 +122,22 @@ def test_nan_is_counted_and_never_passes():
     assert found.broken_samples == 1
     [verdict] = judge_quality(Quality(), [found], Evidence.SIMULATOR)
     assert verdict.name == "finite_outputs" and verdict.outcome is Outcome.FAIL and verdict.required
+
+
+def test_infinite_figures_are_written_as_json_and_read_back():
+    import json
+
+    from edgedeploy.bundle.manifest import Measurement, VerdictRecord, to_json
+
+    found = one(REFERENCE, REFERENCE.copy())
+    verdict = VerdictRecord(
+        name="n", kind="k", limit="", value=math.nan, evidence="none", outcome="fail", required=True
+    )
+    record = Measurement(
+        at="", device="", evidence="", samples=50, figures=[], comparisons=[vars(found)], verdicts=[verdict],
+        exit_code=0, notes=[], details={},
+    )  # fmt: skip
+    read = json.loads(to_json(record), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert float(read["comparisons"][0]["sqnr_db"]) == math.inf
+    assert math.isnan(float(read["verdicts"][0]["value"]))
+    assert math.isnan(Measurement.model_validate(read).verdicts[0].value)
