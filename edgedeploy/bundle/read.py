@@ -26,6 +26,9 @@ _DTYPES = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 6
 }  # fmt: skip
 _MAX_ELEMENTS = 2**31
 
+#: Keys of ``artefact.details`` under which a backend names a file or folder of the artefact.
+_PATHS = ("emulation", "context_model")
+
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -91,9 +94,10 @@ def _bad_artefact(manifest: Manifest) -> Iterator[str]:
         yield f"{printable(record.candidate, limit=100)!r} is no name of a candidate"
     if not _is_part(record.main, manifest):
         yield f"artefact.main {printable(record.main, limit=200)!r} is nothing in the artefact"
-    emulation = record.details.get("emulation", "")
-    if not isinstance(emulation, str) or (emulation and f"{ARTEFACT}/{emulation}" not in manifest.files):
-        yield f"artefact.details.emulation {printable(emulation, limit=200)!r} is no file of the artefact"
+    for key in _PATHS:
+        path = record.details.get(key) or ""
+        if not isinstance(path, str) or (path and not _is_part(f"{ARTEFACT}/{path}", manifest)):
+            yield f"artefact.details.{key} {printable(path, limit=200)!r} is nothing in the artefact"
     yield from _bad_ports(record)
 
 

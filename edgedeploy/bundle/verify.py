@@ -114,7 +114,14 @@ def replay(asked: Question, channel: Channel) -> dict[str, Any]:
     arm("measure" if device else "verify")
     with _scratch() as scratch:
         job = RunJob(profile, samples, scratch, device, measure=bool(device), progress=channel)
-        result = runner.run(artefact, job)
+        try:
+            result = runner.run(artefact, job)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            # What a backend wrote into its own record it reads back as it was; of a stranger's nothing is sure.
+            raise InputError(
+                "The record of the artefact in the manifest is not what its backend writes.",
+                found=f"{type(error).__name__}: {printable(error, limit=300)}",
+            ) from error
         comparisons = compare(reference, result.outputs)
         same = judge_replay(recorded, result.outputs, result.evidence)
         loop = _replay_loop(folder, manifest, artefact, runner, job)
@@ -216,6 +223,7 @@ def _artefact(folder: Path, manifest: Manifest, measurements: Measurements) -> A
     record = manifest.artefact
     details = dict(record.details)
     emulation = details.pop("emulation", "")
+    details.pop("float32_twin", None)  # it lay beside the artefact while that was made; no bundle holds it
     built = (_figure(item) for item in measurements.runs[0].figures)
     return Artefact(
         candidate=record.candidate,
