@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgedeploy.compare import compare
 from edgedeploy.errors import ToolFailedError
 from edgedeploy.evidence import Evidence
 from edgedeploy.judge import Outcome, Verdict
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 #: A replay on another machine may round differently: this share of the outputs' own spread is allowed.
 REPLAY_TOLERANCE = 0.02
+
+#: Boxes in pixels hide scores below 1 from it: each part of an output with a scale of its own has to keep its signal.
+REPLAY_GROUP_DB = 10.0
 
 
 def judge_replay(
@@ -45,6 +49,7 @@ def judge_replay(
             continue
         difference, wrong = _difference(want.astype(np.float64), got.astype(np.float64))
         worst = max(worst, difference)
+        wrong = wrong or _lost_group(name, want, got)
         why = why or (f"output {name!r}: {wrong}" if wrong else "")
     if not why and not worst <= REPLAY_TOLERANCE:
         why = "the golden vectors gave other outputs than when the bundle was built"
@@ -66,3 +71,10 @@ def _difference(want: NDArray[np.float64], got: NDArray[np.float64]) -> tuple[fl
         return 0.0, "every value recorded is infinite, so that nothing was compared"
     spread = float(np.std(want[finite])) or 1.0
     return float(np.max(np.abs(got[finite] - want[finite]))) / spread, ""
+
+
+def _lost_group(name: str, want: NDArray[Any], got: NDArray[Any]) -> str:
+    """Which part of an output does not follow what was recorded."""
+    (compared,) = compare({name: want}, {name: got})
+    lost = [group for group in compared.groups if group.varies and not group.sqnr_db >= REPLAY_GROUP_DB]
+    return f"{lost[0].where or 'all of it'} gives something else than when the bundle was built" if lost else ""

@@ -137,7 +137,7 @@ count, last = 0, -1
 
 def hook(event, arguments):
     global count
-    if event in CHANGES:
+    if event in CHANGES and (event != "open" or (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
         count += 1
         if count == last:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -149,7 +149,7 @@ sys.addaudithook(hook)
 def deploy():
     with work_folder(out) as work:
         (work / "phone").mkdir()
-        built = write_bundle(work / "phone" / "bundle", "new", files=8)
+        built = write_bundle(work / "phone" / "bundle", "new", files=20)
         place.move_into_place(built, out / "phone")
         place.remove_outdated([out / "phone.failed"], work)
 
@@ -158,7 +158,7 @@ seen, points, point = set(), 0, 0
 while True:
     point += 1
     shutil.rmtree(out, ignore_errors=True)
-    write_bundle(out / "phone", "old", files=8)
+    write_bundle(out / "phone", "old", files=20)
     write_bundle(out / "phone.failed", "old")
     child = os.fork()
     if child == 0:
