@@ -1,7 +1,8 @@
 """Two forms of an exported program that torch.onnx does not translate, written as it does.
 
-A ``view`` is sound for the strides that were traced; torch.onnx's decompositions give others (T5, Swin: "Cannot view a
-tensor with shape ..."), and ``reshape`` says the same for any. Attention is translated with a head axis only.
+A ``view``, and what a ``reshape`` is traced to, is sound for the strides of its tracing; torch.onnx's decompositions
+give others (T5, Swin: "Cannot view a tensor with shape ..."). Both get a contiguous copy, which ONNX, without strides,
+does not see. Attention is translated with a head axis only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def translatable(program: ExportedProgram) -> ExportedProgram | None:
     import torch
 
     aten = torch.ops.aten
-    views = (aten.view.default, aten._unsafe_view.default)
+    views = (aten.view.default, aten._unsafe_view.default, aten.reshape.default)
     attention = aten.scaled_dot_product_attention.default
 
     def rewritten(node: Any) -> bool:
@@ -30,11 +31,23 @@ def translatable(program: ExportedProgram) -> ExportedProgram | None:
     graph = result.graph
     for node in list(graph.nodes):
         if node.target in views:
-            node.target = aten.reshape.default
+            _of_a_copy(graph, node)
         elif node.target is attention and _rank(node.args[0]) == 3:
             _with_head_axis(graph, node)
     result.graph_module.recompile()
     return result
+
+
+def _of_a_copy(graph: Any, node: Any) -> None:
+    import torch
+
+    source = node.args[0]
+    with graph.inserting_before(node):
+        copied = graph.call_function(
+            torch.ops.aten.clone.default, (source,), {"memory_format": torch.contiguous_format}
+        )
+    copied.meta = {**node.meta, "val": source.meta["val"].contiguous()}
+    node.replace_input_with(source, copied)
 
 
 def _with_head_axis(graph: Any, node: Any) -> None:

@@ -232,6 +232,28 @@ def test_attention_without_a_head_axis(tmp_path):
     same_as_eager(tmp_path, masked, torch.randn(1, 8, 6))
 
 
+class Hidden(nn.Module):
+    def __init__(self, model, name):
+        super().__init__()
+        self.model, self.name = model, name
+
+    def forward(self, x):
+        return self.model(**{self.name: x}).last_hidden_state
+
+
+@pytest.mark.parametrize("kind", ["t5", "swin"])
+def test_a_view_of_a_transpose_is_translated(tmp_path, kind):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    if kind == "t5":
+        config = transformers.T5Config(vocab_size=50, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=4)
+        net, example = Hidden(transformers.T5EncoderModel(config), "input_ids"), torch.arange(1, 9)[None]
+    else:
+        config = transformers.SwinConfig(image_size=32, embed_dim=8, depths=[2], num_heads=[2], window_size=4)
+        net, example = Hidden(transformers.SwinModel(config), "pixel_values"), torch.randn(1, 3, 32, 32)
+    same_as_eager(tmp_path, net.eval(), example)
+
+
 def test_what_torch_onnx_could_not_do_is_said_plainly(tmp_path):
     net = Of(lambda self, x: torch.linalg.eigvals(x[0, :4, :4]).abs(), h=linear())
     with pytest.raises(InputError) as caught:
