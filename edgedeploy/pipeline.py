@@ -166,12 +166,16 @@ def _run(chosen: Plan, results: list[TargetResult], progress: Progress) -> None:
     output = chosen.request.output
     with work_folder(output) as work_dir:
         chosen = with_recorded_data(chosen, work_dir)
+        if chosen.request.cache:
+            chosen.request.cache.mkdir(parents=True, exist_ok=True)  # a worker may write only into what is there
         waiting = list(chosen.profiles)
 
         def finished(fields: Any) -> None:
+            if not waiting:
+                raise ToolFailedError("The worker told of more targets than it was given.")
             profile = waiting.pop(0)
             try:
-                results.append(_placed(TargetResult.from_json(fields), profile.name, output, work_dir))
+                results.append(_placed(_result(fields), profile.name, output, work_dir))
             except EdgeDeployError as error:
                 results.append(TargetResult(profile.name, error.exit_code, error=error))
 
@@ -187,10 +191,13 @@ def _run(chosen: Plan, results: list[TargetResult], progress: Progress) -> None:
                     progress,
                     finished,
                 )
+                silent = ToolFailedError("The worker ended without a word on this target.")
+                results += [TargetResult(profile.name, silent.exit_code, error=silent) for profile in waiting]
                 break
             except ToolFailedError as error:
                 # A vendor's tool took the worker with it: its target is lost, the others get a worker of their own.
-                results.append(TargetResult(waiting.pop(0).name, error.exit_code, error=error))
+                lost = waiting.pop(0) if waiting else chosen.profiles[-1]
+                results.append(TargetResult(lost.name, error.exit_code, error=error))
             except EdgeDeployError as error:
                 if not results:
                     raise
@@ -220,13 +227,22 @@ def make_bundles(arguments: tuple[Plan, Path], channel: Channel) -> None:
         channel.event(result.to_json())
 
 
+def _result(fields: Any) -> TargetResult:
+    try:
+        return TargetResult.from_json(fields)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ToolFailedError("The worker told a result that is none.", found=str(fields)[:200]) from None
+
+
 def _placed(result: TargetResult, name: str, output: Path, work_dir: Path) -> TargetResult:
     """Move a finished bundle from the work folder to where its exit code belongs.
 
     A full pass makes the failed bundles of earlier runs misleading: they go.
     """
-    if result.error is not None or result.target != name:
+    if result.error is not None:
         return result
+    if result.target != name or result.exit_code not in _SUFFIX or (work_dir / name).is_symlink():
+        raise ToolFailedError("The worker told something untrue of its result.", found=f"{result.target!r} for {name}")
     place = _place(name, result.exit_code, output)
     move_into_place(work_dir / name / BUNDLE, place)
     if result.exit_code is ExitCode.OK:

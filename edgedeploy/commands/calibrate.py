@@ -37,7 +37,7 @@ def command(model: Path, out: Path, method: str, quiet: bool, **rest: object) ->
     from edgedeploy.request import DeployRequest
 
     request = DeployRequest(model=model, method=method, **rest)  # type: ignore[arg-type]
-    if out.is_dir() or not out.parent.is_dir():
+    if not out.parent.is_dir() or out.is_symlink() or (out.exists() and not out.is_file()):
         raise InputError(f"The table can't be written to {out}.", remedy="Name a file in an existing folder.")
     plan = plan_model(request)
     with make_progress(quiet=quiet) as progress, tempfile.TemporaryDirectory(prefix="edgedeploy-") as folder:

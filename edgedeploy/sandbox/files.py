@@ -56,7 +56,7 @@ def only_writable(paths: Sequence[Path]) -> bool:
     if ruleset < 0:
         return False
     try:
-        for path in (*paths, *_devices()):
+        for path in (*(path for path in paths if path.exists()), *_devices()):
             _allow(libc, ruleset, path, folder | file if path.is_dir() else file)
         if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
             return False

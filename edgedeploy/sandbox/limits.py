@@ -84,7 +84,7 @@ def _size(model: Path) -> int:
                     if path.is_file() and path.name.startswith(model.stem) and path != model
                 )
         return size
-    except OSError:
+    except (OSError, RecursionError):
         return 0
 
 
