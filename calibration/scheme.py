@@ -93,6 +93,7 @@ class Scheme:
         excluded_depthwise: leave depthwise convolutions float (TensorRT: padding bloats the engine).
         octave_weight_scales: per-channel scales of weights that multiply wider activations are a power of two apart
             (`quantizer/octaves.py`: Hexagon).
+        higher_fixed_outputs: ``fixed_outputs`` of tensors in ``higher``.
         higher: the format of tensors that accuracy repair raises; ``None`` means float.
     """
 
@@ -116,6 +117,7 @@ class Scheme:
     excluded_depthwise: bool = False
     octave_weight_scales: bool = False
     higher: IntegerFormat | None = None
+    higher_fixed_outputs: Mapping[str, FixedOutput] = field(default_factory=dict)
 
     def computes(self, op_type: str) -> bool:
         """True where the op computes in integers under this scheme."""

@@ -102,6 +102,12 @@ QNN_A8W8 = Scheme(
     weight_formats=_QNN_WEIGHTS,
     absorbed_activations=True,
     higher=IntegerFormat(bits=16, signed=False),
+    # QNN gives these its own encoding at 16 bits, whatever the graph says (seen in the DLC).
+    higher_fixed_outputs={
+        "Softmax": FixedOutput(1 / 65536, 0),
+        "Sigmoid": FixedOutput(1 / 65536, 0),
+        "Tanh": FixedOutput(1 / 32768, 32768),
+    },
 )
 """Hexagon HTP: every tensor in integers, activations uint8; tensors that need it are raised to uint16."""
 
@@ -111,6 +117,7 @@ QNN_A16W8 = replace(
     activation=IntegerFormat(bits=16, signed=False),
     fixed_outputs={"Softmax": FixedOutput(1 / 65536, 0), "Sigmoid": FixedOutput(1 / 65536, 0)},
     higher=None,
+    higher_fixed_outputs={},
 )
 """Hexagon HTP with uint16 activations; V68 has no 16-bit weights."""
 
@@ -131,6 +138,7 @@ TFLITE = Scheme(
     weight_formats={op: IntegerFormat() for op in ("Gather", "InstanceNormalization", "LayerNormalization")},
     fused_bias=True,
     higher=IntegerFormat(bits=16, symmetric=True, narrow=True),
+    higher_fixed_outputs={op: FixedOutput(2**-15, 0) for op in ("Softmax", "Sigmoid", "Tanh")},
 )
 """TFLite int8 (ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec)."""
 
@@ -141,6 +149,7 @@ TFLITE_INT16X8 = replace(
     bias="int64",
     fixed_outputs={op: FixedOutput(2**-15, 0) for op in ("Softmax", "Sigmoid", "Tanh")},
     higher=None,
+    higher_fixed_outputs={},
 )
 """TFLite with int16 activations, zero point 0, and int64 biases."""
 

@@ -110,6 +110,7 @@ class _Everywhere:
         self._higher = higher if scheme.higher is not None else frozenset()
         self._groups = _Groups()
         self._fixed: dict[str, Encoding] = {}
+        self._fixed_higher: dict[str, Encoding] = {}
         self._roles = {node.name: roles(node, topology) for node in topology.nodes if node.name in selection.integer}
         self._encodings: dict[str, Encoding] = {}
         self._uneven = {node.output[0] for node in self._integer_nodes() if self._joins_unlike_results(node)}
@@ -166,6 +167,10 @@ class _Everywhere:
             if fixed is not None:
                 form = self._scheme.activation
                 self._fixed[node.output[0]] = fixed_encoding(fixed.scale, fixed.zero_point, form)
+            wider = self._scheme.higher_fixed_outputs.get(node.op_type)
+            if wider is not None and self._scheme.higher is not None:
+                encoding = fixed_encoding(wider.scale, wider.zero_point, self._scheme.higher)
+                self._fixed_higher[node.output[0]] = encoding
             if node.op_type == "Gather" and Role.WEIGHT in self._roles[node.name]:
                 form = self._scheme.weight_format("Gather")
                 self._fixed[node.output[0]] = weight_encoding(self._topology.value(node.input[0]), form, None)
@@ -202,9 +207,10 @@ class _Everywhere:
         return self._encodings[root]
 
     def _choose(self, members: list[str], raised: bool) -> Encoding:
+        dictated = self._fixed_higher if raised and self._fixed_higher else self._fixed
         for name in members:
-            if name in self._fixed:
-                return self._fixed[name]
+            if name in dictated:
+                return dictated[name]
         form = self._scheme.higher if raised and self._scheme.higher else self._scheme.activation
         return self._over(members, form)
 

@@ -56,6 +56,8 @@ def select(topology: Topology, scheme: Scheme, exclude: frozenset[str]) -> Selec
             continue
         if not scheme.computes(node.op_type):
             continue
+        if scheme.placement is Placement.INPUTS and _only_picks(node, topology):
+            continue
         if (
             "*" not in scheme.op_types
             and node.op_type in scheme.shared_scale
@@ -83,6 +85,11 @@ def _quantizable(node: onnx.NodeProto, topology: Topology, scheme: Scheme) -> bo
     if node.op_type == "Gather" and Role.WEIGHT in parts:
         return True
     return Role.ACTIVATION in parts
+
+
+def _only_picks(node: onnx.NodeProto, topology: Topology) -> bool:
+    """Whether a Gather takes parts of a run-time tensor: data movement, where one of a table has weights."""
+    return node.op_type == "Gather" and Role.WEIGHT not in roles(node, topology)
 
 
 def _bias_per_column(node: onnx.NodeProto, topology: Topology) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from calibration_graphs import graph_from_text
 from quantizer_graphs import calibrated
 
 from edgedeploy.calibration.quantizer import quantize
+from edgedeploy.calibration.quantizer.carried import carried
 from edgedeploy.calibration.schemes import (
     ONNXRUNTIME_ARM,
     ONNXRUNTIME_X86,
@@ -91,3 +93,45 @@ def test_movement_between_float_ops_and_an_output_is_left_alone(scheme):
     )
     table, _ = calibrated(graph)
     assert not [node for node in quantize(graph, table, scheme).graph.node if "Quantize" in node.op_type]
+
+
+@pytest.mark.parametrize(("scheme", "scale"), [(QNN_A8W8, 1 / 32768), (TFLITE, 2**-15)], ids=["qnn", "tflite"])
+def test_a_raised_tanh_has_the_runtimes_own_16_bit_scale(scheme, scale):
+    graph = graph_from_text("cell (float[1, 6] x) => (float[1, 6] y) { y = Tanh (x) }")
+    table, _ = calibrated(graph)
+    model = quantize(graph, table, scheme, higher=frozenset({"y"}))
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    (last,) = (node for node in model.graph.node if node.output[0] == "y")
+    assert float(constants[last.input[1]]) == pytest.approx(scale)
+
+
+def test_tensorrt_rounds_nothing_to_pick_a_part_of_a_state():
+    graph = graph_from_text(
+        """pick (float[1, 2, 4] state) => (float[1, 4] y) <int64 first = {0}> {
+            h = Gather <axis = 1> (state, first)
+            y = Tanh (h)
+        }"""
+    )
+    table, _ = calibrated(graph)
+    assert not [node for node in quantize(graph, table, TENSORRT).graph.node if "Quantize" in node.op_type]
+
+
+def test_what_a_state_passes_is_carried_and_what_is_only_moved_is_not():
+    cell = graph_from_text(
+        """cell (float[1, 4] x, float[1, 4] h) => (float[1, 4] hn) <float[4, 4] w = {1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1}> {
+            m = MatMul (h, w)
+            gate = Sigmoid (x)
+            kept = Mul (gate, h)
+            fresh = Tanh (m)
+            hn = Add (kept, fresh)
+        }"""
+    )
+    assert carried(cell.model, {"hn": "h"}) == {"h", "kept", "hn"}
+    cache = graph_from_text(
+        """cache (float[1, 1, 4] x, float[1, 3, 4] kept) => (float[1, 3, 4] next, float[1, 4, 4] y)
+        <int64[1] one = {1}, int64[1] end = {4}> {
+            y = Concat <axis = 1> (kept, x)
+            next = Slice (y, one, end, one)
+        }"""
+    )
+    assert not carried(cache.model, {"next": "kept"})

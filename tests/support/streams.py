@@ -79,7 +79,7 @@ def make(kind: str, layers: int = 1) -> tuple[torch.nn.Module, dict[str, tuple[i
     return build().eval(), shapes
 
 
-def recorded(net: torch.nn.Module, shapes: dict[str, tuple[int, ...]], steps: int = 160) -> dict[str, np.ndarray]:
+def recorded(net: torch.nn.Module, shapes: dict[str, tuple[int, ...]], steps: int = 460) -> dict[str, np.ndarray]:
     """A slow signal, and the states that the net had before each frame: (steps, *input shape) by input name."""
     noise = np.random.default_rng(0).normal(size=(steps, *next(iter(shapes.values()))))
     frames = np.empty_like(noise)
@@ -99,12 +99,12 @@ def recorded(net: torch.nn.Module, shapes: dict[str, tuple[int, ...]], steps: in
 
 
 def write(folder: Path, kind: str, layers: int = 1) -> Path:
-    """``model.pt2`` with recorded data beside it: 100 frames to calibrate on, the 60 after them to evaluate on."""
+    """``model.pt2`` with recorded data beside it: 100 frames to calibrate on, 60 after them to evaluate on."""
     net, shapes = make(kind, layers)
     path = folder / "model.pt2"
     torch.export.save(torch.export.export(net, tuple(torch.zeros(shape) for shape in shapes.values())), path)
     data = recorded(net, shapes)
-    np.savez(folder / "model.calib.npz", **{name: value[:100] for name, value in data.items()})
-    np.savez(folder / "model.eval.npz", **{name: value[100:] for name, value in data.items()})
+    np.savez(folder / "model.calib.npz", **{name: value[:400:4] for name, value in data.items()})
+    np.savez(folder / "model.eval.npz", **{name: value[400:] for name, value in data.items()})
     (folder / "deploy.toml").write_text('[metric]\nkind = "regression"\n')
     return path
