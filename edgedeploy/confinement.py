@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgedeploy.prepare import Plan
 
 
-def names_code(chosen: Plan) -> bool:
+def runs_own_code(chosen: Plan) -> bool:
     """The user named code to build the model: what it prints is the user's, and it may use files and network."""
     return bool(chosen.request.factory or chosen.config.model.factory)
 
@@ -30,7 +30,7 @@ def limits_of(chosen: Plan, *writable: Path) -> Limits:
     request = chosen.request
     if request.unsafe_load:
         return NO_LIMITS
-    code = names_code(chosen)
+    code = runs_own_code(chosen)
     limits = limits_for(request.model, writable=writable, step_cpu_s=request.step_seconds)
     return replace(limits, writable=None if code else writable, network=code or bool(request.device))
 

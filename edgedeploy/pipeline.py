@@ -16,7 +16,7 @@ from edgedeploy.bundle.place import check_replaceable, move_into_place, remove_o
 from edgedeploy.bundle.write import BundleParts, write_bundle
 from edgedeploy.candidates import judged_classes, try_candidates
 from edgedeploy.command_check import check_places
-from edgedeploy.confinement import limits_of, names_code
+from edgedeploy.confinement import limits_of, runs_own_code
 from edgedeploy.device_profiles.schema import DeviceProfile
 from edgedeploy.errors import EdgeDeployError, ExitCode, ToolFailedError, worst
 from edgedeploy.exhausted import unexpected
@@ -168,6 +168,7 @@ def _run(chosen: Plan, results: list[TargetResult], progress: Progress) -> None:
         chosen = with_recorded_data(chosen, work_dir)
         if chosen.request.cache:
             chosen.request.cache.mkdir(parents=True, exist_ok=True)  # a worker may write only into what is there
+        writable = [work_dir, *([chosen.request.cache] if chosen.request.cache else [])]
         waiting = list(chosen.profiles)
 
         def finished(fields: Any) -> None:
@@ -183,14 +184,9 @@ def _run(chosen: Plan, results: list[TargetResult], progress: Progress) -> None:
             scratch = work_dir / f"worker-{len(waiting)}"
             scratch.mkdir()
             left = replace(chosen, profiles=tuple(waiting))
-            job = Job(f"{__name__}:make_bundles", (left, work_dir), scratch, names_code(left))
+            job = Job(f"{__name__}:make_bundles", (left, work_dir), scratch, runs_own_code(left))
             try:
-                confined(
-                    job,
-                    limits_of(left, work_dir, *([left.request.cache] if left.request.cache else [])),
-                    progress,
-                    finished,
-                )
+                confined(job, limits_of(left, *writable), progress, finished)
                 silent = ToolFailedError("The worker ended without a word on this target.")
                 results += [TargetResult(profile.name, silent.exit_code, error=silent) for profile in waiting]
                 break

@@ -169,12 +169,7 @@ def prepare(plan: Plan, work_dir: Path, stages: Stages, progress: Progress) -> P
 
     The graph keeps a dynamic batch where any target wants one.
     """
-    with stages.stage("load"):
-        model = load(plan)
-    with stages.stage("data"):
-        given = open_data(plan, model.inputs, progress)
-    with stages.stage("capture"):
-        graph = capture_graph(plan, model, given, progress)
+    model, given, graph = load_and_capture(plan, stages, progress)
     data = given or _data_free(graph, progress)
     with stages.stage("reference"):
         reference = run_reference(model, data.evaluation, work_dir, progress)
@@ -186,6 +181,16 @@ def prepare(plan: Plan, work_dir: Path, stages: Stages, progress: Progress) -> P
         steps = finite_steps({name: loop[name] for name in states.pairs})
         loop = {name: value[:steps] for name, value in loop.items()}
     return Prepared(model, graph, data, reference, states, loop)
+
+
+def load_and_capture(plan: Plan, stages: Stages, progress: Progress) -> tuple[LoadedModel, Data | None, Graph]:
+    """Load the model, open its data (``None`` where there are none) and capture it on them."""
+    with stages.stage("load"):
+        model = load(plan)
+    with stages.stage("data"):
+        given = open_data(plan, model.inputs, progress)
+    with stages.stage("capture"):
+        return model, given, capture_graph(plan, model, given, progress)
 
 
 def load(plan: Plan) -> LoadedModel:

@@ -6,7 +6,7 @@ import importlib
 import itertools
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ Source = Callable[[], Iterable[Mapping[str, Any]]]
 
 #: More samples than any calibration needs; a generator that yields more most likely never ends.
 MOST_SAMPLES = 100_000
+_END = object()
 
 
 def open_callable(name: str, inputs: Sequence[TensorSpec]) -> GeneratorReader:
@@ -69,9 +70,36 @@ def import_callable(name: str) -> Source:
     return found
 
 
-def failed(name: str, error: Exception) -> InputError:
-    """The error for a callable that raised ``error``."""
-    return InputError(f"The data callable {name} failed.", found=f"{type(error).__name__}: {error}")
+def items_of(source: Source, name: str) -> Iterator[Mapping[str, Any]]:
+    """What a callable yields, item by item.
+
+    Raises:
+        InputError: it fails, yields anything but dicts, or never ends.
+    """
+    items = _tried(name, lambda: iter(source()))
+    for number in itertools.count():
+        item = _tried(name, lambda: next(items, _END))
+        if item is _END:
+            return
+        if not isinstance(item, Mapping):
+            raise InputError(
+                f"{name} must yield dicts from input name to array.", found=f"item {number}: {type(item).__name__}"
+            )
+        if number >= MOST_SAMPLES:
+            raise endless(name)
+        yield item
+
+
+def _tried(name: str, step: Callable[[], Any]) -> Any:
+    try:
+        return step()
+    except Exception as error:  # whatever a user's code raises
+        raise InputError(f"The data callable {name} failed.", found=f"{type(error).__name__}: {error}") from None
+
+
+def endless(name: str) -> InputError:
+    """The error for a callable that yields more than any calibration needs."""
+    return InputError(f"{name} yields more than {MOST_SAMPLES} samples.", remedy="End it after a few hundred.")
 
 
 class GeneratorReader:
@@ -129,30 +157,13 @@ class GeneratorReader:
         return f"sample {index}"
 
     def _fill(self, source: Source) -> None:
-        try:
-            items = iter(source())
-        except Exception as error:
-            raise failed(self._name, error) from None
-        for number in itertools.count():
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-            except Exception as error:  # whatever a user's code raises
-                raise failed(self._name, error) from None
+        for number, item in enumerate(items_of(source, self._name)):
             self._take(item, number)
             if len(self._places) > MOST_SAMPLES:
-                raise InputError(
-                    f"{self._name} yields more than {MOST_SAMPLES} samples.", remedy="End it after a few hundred."
-                )
+                raise endless(self._name)
 
-    def _take(self, item: object, number: int) -> None:
+    def _take(self, item: Mapping[str, Any], number: int) -> None:
         what = f"{self._name}, item {number}"
-        if not isinstance(item, Mapping):
-            raise InputError(
-                f"{self._name} must yield dicts from input name to array.",
-                found=f"item {number}: {type(item).__name__}",
-            )
         check_names(list(item), self._inputs, what)
         arrays = {spec.name: np.asarray(item[spec.name]) for spec in self._inputs}
         for spec in self._inputs:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgedeploy.calibration.readers.generator import MOST_SAMPLES, failed
+from edgedeploy.calibration.readers.generator import Source, items_of
 from edgedeploy.errors import InputError
 
 
@@ -33,7 +32,7 @@ class Recorded:
                 yield {str(key)[1:]: item[key] for key in item.files}
 
 
-def record(source: Callable[[], Iterable[Mapping[str, Any]]], folder: Path, name: str) -> Recorded:
+def record(source: Source, folder: Path, name: str) -> Recorded:
     """Run a callable once and write down what it yields.
 
     Args:
@@ -44,25 +43,9 @@ def record(source: Callable[[], Iterable[Mapping[str, Any]]], folder: Path, name
         InputError: it fails, never ends, or yields anything but dicts of arrays.
     """
     folder.mkdir()
-    try:
-        items = iter(source())
-    except Exception as error:  # whatever a user's code raises
-        raise failed(name, error) from None
-    for number in itertools.count():
-        try:
-            item = next(items)
-        except StopIteration:
-            return Recorded(folder, name)
-        except Exception as error:
-            raise failed(name, error) from None
-        if number >= MOST_SAMPLES:
-            raise InputError(f"{name} yields more than {MOST_SAMPLES} samples.", remedy="End it after a few hundred.")
-        if not isinstance(item, Mapping):
-            raise InputError(
-                f"{name} must yield dicts from input name to array.", found=f"item {number}: {type(item).__name__}"
-            )
+    for number, item in enumerate(items_of(source, name)):
         arrays = {f"_{key}": np.asarray(value) for key, value in item.items()}  # "file" is an argument of savez
         if any(array.dtype == object for array in arrays.values()):
             raise InputError(f"{name} must yield arrays of numbers.", found=f"item {number} holds objects")
         np.savez(folder / f"{number:06d}.npz", **arrays)  # type: ignore[arg-type]
-    raise AssertionError("a count never ends")
+    return Recorded(folder, name)

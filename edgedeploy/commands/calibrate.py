@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from edgedeploy.commands.model_options import calibration_option, loading_options
-from edgedeploy.sandbox.watch import arm
 from edgedeploy.terminal import say
 
 if TYPE_CHECKING:
@@ -51,15 +50,11 @@ def work(arguments: tuple[Plan, Path], channel: Channel) -> str:
     """In the worker: load, capture, calibrate, and save the table."""
     from edgedeploy.calibration.options import CalibrationOptions
     from edgedeploy.calibration.session import calibrate_to_file
-    from edgedeploy.prepare import capture_graph, load, open_data
+    from edgedeploy.prepare import load_and_capture
+    from edgedeploy.stages import Stages
 
     plan, out = arguments
-    arm("load")
-    loaded = load(plan)
-    arm("data")
-    data = open_data(plan, loaded.inputs, channel)
-    arm("capture")
-    graph = capture_graph(plan, loaded, data, channel)
+    _, data, graph = load_and_capture(plan, Stages(), channel)
     options = CalibrationOptions(method=plan.request.method)
     table = calibrate_to_file(graph, data.calibration if data else None, out, options, channel)
     return f"{out}: {len(table.tensors)} tensors from {table.provenance.samples} samples"

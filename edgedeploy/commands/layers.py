@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from edgedeploy.commands.model_options import calibration_option, loading_options
-from edgedeploy.sandbox.watch import arm
 from edgedeploy.terminal import say
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ def command(model: Path, scheme: str, samples: int, plot: Path | None, quiet: bo
     picture_file(plot)
     request = DeployRequest(model=model, **rest)  # type: ignore[arg-type]
     chosen = plan_model(request)
+    if chosen.calibration is None:
+        raise InputError("Ranking layers takes calibration data.", remedy="Give --calibration.")
     writable = () if plot is None else (plot.parent,)
     with make_progress(quiet=quiet) as progress, tempfile.TemporaryDirectory(prefix="edgedeploy-") as folder:
         chosen = with_recorded_data(chosen, Path(folder))
@@ -53,18 +54,12 @@ def work(arguments: tuple[Plan, str, int, Path | None], channel: Channel) -> str
     from edgedeploy.calibration.schemes import SCHEMES
     from edgedeploy.calibration.sensitivity import rank_layers
     from edgedeploy.calibration.session import Calibration
-    from edgedeploy.errors import InputError
-    from edgedeploy.prepare import capture_graph, load, open_data
+    from edgedeploy.prepare import load_and_capture
+    from edgedeploy.stages import Stages
 
     chosen, scheme, samples, plot = arguments
-    arm("load")
-    loaded = load(chosen)
-    arm("data")
-    data = open_data(chosen, loaded.inputs, channel)
-    if data is None or data.calibration is None:
-        raise InputError("Ranking layers takes calibration data.", remedy="Give --calibration.")
-    arm("capture")
-    graph = capture_graph(chosen, loaded, data, channel)
+    _, data, graph = load_and_capture(chosen, Stages(), channel)
+    assert data is not None and data.calibration is not None, "checked before the worker began"
     table = Calibration(graph, data.calibration, progress=channel).table
     ranking = rank_layers(graph, table, SCHEMES[scheme], list(data.evaluation.take(samples)), progress=channel)
     if plot is not None:

@@ -40,6 +40,7 @@ _DOING = {
     "bundle": "writing the bundle",
     "measure": "measuring",
     "inspect": "reading the file",
+    "scan": "scanning the file",
     "verify": "replaying the golden vectors",
 }
 
@@ -87,7 +88,7 @@ def _pipe() -> tuple[int, int]:
 
 def _messages(descriptor: int, watched: _Watched) -> Iterator[Any]:
     """Every document that the worker writes, until it closes its end; looks at the worker while it is silent."""
-    pending = b""
+    pending = bytearray()
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         while True:
@@ -98,9 +99,13 @@ def _messages(descriptor: int, watched: _Watched) -> Iterator[Any]:
             if not chunk:
                 return
             watched.heard()
-            *lines, pending = (pending + chunk).split(b"\n")
+            pending += chunk
             if len(pending) > MAX_LINE_BYTES:
                 raise ToolFailedError("The worker said more than any worker says.", found=f"{len(pending):,} bytes")
+            if b"\n" not in chunk:
+                continue
+            *lines, rest = pending.split(b"\n")
+            pending = bytearray(rest)
             for line in lines:
                 try:
                     yield json.loads(line)
@@ -123,7 +128,7 @@ class _Watched:
     def take(self, message: Any) -> None:
         """Act on one message; what is unknown or ill-formed is a crash of the worker."""
         match message:
-            case {"step": str(name)}:
+            case {"step": str(name)} if name in _DOING:
                 self._step = name
             case {"event": value} if self._events is not None:
                 self._events(value)
@@ -180,7 +185,6 @@ class _Watched:
         raise self._death(status)
 
     def _death(self, status: int) -> EdgeDeployError:
-        doing = _DOING.get(self._step, self._step)
         tool = self._step in TOOL_STEPS
         kind = ToolFailedError if tool else InputError
         seconds = self._limits.cpu_s(tool=tool) or 0.0
@@ -195,7 +199,7 @@ class _Watched:
         else:
             found = f"the worker ended with code {status} and without a word"
         return kind(
-            f"The work did not survive {doing}; nothing of it was kept.",
+            f"The work did not survive {_DOING[self._step]}; nothing of it was kept.",
             found=found,
             remedy="If the model is honest and large, allow a step more time with --step-seconds; a crash inside "
             "torch, ONNX Runtime or a vendor's tool deserves a report there.",

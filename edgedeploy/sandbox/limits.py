@@ -76,7 +76,7 @@ def _size(model: Path) -> int:
             return sum(path.lstat().st_size for path in model.rglob("*") if path.is_file() and not path.is_symlink())
         size = model.stat().st_size
         if model.suffix == ".onnx":
-            # External data has any name; what lies beside the graph and is larger than it is counted once.
+            # External data may have any name; what is called after the graph counts.
             with contextlib.suppress(OSError):
                 size += sum(
                     path.stat().st_size
@@ -111,6 +111,6 @@ def allow_cpu(seconds: float | None) -> None:
 
 
 def _lower(what: int, value: int) -> None:
-    soft, hard = resource.getrlimit(what)
+    soft, _ = resource.getrlimit(what)
     bound = value if soft == resource.RLIM_INFINITY else min(value, soft)
-    resource.setrlimit(what, (bound, hard if hard == resource.RLIM_INFINITY else min(hard, max(bound, hard))))
+    resource.setrlimit(what, (bound, bound))  # for good: what runs inside cannot raise it again
